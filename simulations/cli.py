@@ -14,6 +14,7 @@ from fedmunkey.common.stop_signals import ending_at_signals
 _COMMANDS = {
     "run": "fedmunkey.simulations.run.command:run",
     "audit": "fedmunkey.simulations.audit.command:audit",
+    "differences": "fedmunkey.simulations.audit.differences_command:differences",
     "compare": "fedmunkey.simulations.comparison.command:compare",
     "hospitals": "fedmunkey.simulations.comparison.hospitals_command:hospitals",
     "report": "fedmunkey.simulations.reporting.command:report",

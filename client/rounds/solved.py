@@ -120,6 +120,8 @@ def take_release(turn: Turn) -> Message:
     arrays = _arrays(turn)
     # What the site has erased since it contributed is in the weights; one that did not contribute has nothing in them.
     note, round_id = LastRound.read(turn.folder), str(turn.config.get(ROUND_ID, ""))
+    if round_id:
+        note.check_release(round_id)
     contributed = note.last_order if note.round_id == round_id else turn.store.orders.last
     about = {
         "guarantee": Guarantee.EXACT.value,

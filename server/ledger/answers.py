@@ -17,7 +17,13 @@ from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow, SiteRow
-from fedmunkey.server.ledger.renewals import check_contributions, read_owed, waiting_requests, write_release
+from fedmunkey.server.ledger.renewals import (
+    check_contributions,
+    last_contributions,
+    read_owed,
+    waiting_requests,
+    write_release,
+)
 from fedmunkey.server.ledger.writer import Transaction
 from fedmunkey.server.transparency_log.leaves import Leaf, append_leaves, leaf_of_receipt
 
@@ -99,7 +105,7 @@ def note_releases(transaction: Transaction, releases: Sequence[ReleasedWeights])
     results: list[FedmunkeyError | None] = []
     for released in releases:
         try:
-            check_contributions(released, orders)
+            check_contributions(released, orders, last_contributions(connection))
         except InvalidDeletion as fault:
             results.append(fault)
             continue

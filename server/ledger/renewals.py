@@ -114,11 +114,21 @@ def waiting_requests(connection: Connection) -> Sequence[int]:
     ).all()
 
 
-def check_contributions(released: ReleasedWeights, orders: Mapping[str, int]) -> None:
-    """Check the contributions to a release, given each site's last order.
+def last_contributions(connection: Connection) -> dict[str, int]:
+    """Return after which order each site contributed to the last release."""
+    last = select(func.max(ReleaseRow.number)).scalar_subquery()
+    rows = connection.execute(
+        select(ContributionRow.site, ContributionRow.last_order).where(ContributionRow.release == last)
+    )
+    return {row.site: row.last_order for row in rows}
+
+
+def check_contributions(released: ReleasedWeights, orders: Mapping[str, int], last: Mapping[str, int]) -> None:
+    """Check the contributions to a release, given each site's last order and its contribution to the last release.
 
     A site that says more than it was ordered would have its later orders taken for renewed. Raises
-    `RefusedContributions` if one does, and `InvalidDeletion` if one contributed twice.
+    `RefusedContributions` if one does, and `InvalidDeletion` if one contributed twice, or after fewer orders than to
+    the last release: another round has overtaken this one, and its weights would bring back what is gone.
     """
     sites = [one.site for one in released.contributions]
     if len(set(sites)) < len(sites):
@@ -132,6 +142,13 @@ def check_contributions(released: ReleasedWeights, orders: Mapping[str, int]) ->
     }
     if faults:
         raise RefusedContributions(faults)
+    for one in released.contributions:
+        if one.last_order < last.get(one.site, 0):
+            raise InvalidDeletion(
+                f"the release is not written down: site {one.site!r} contributed to it after order {one.last_order}, "
+                f"and to the last release after order {last[one.site]}, so a later round has ended first; run "
+                "another"
+            )
 
 
 def find_renewal(connection: Connection, orders: Collection[tuple[str, int]]) -> tuple[int, dict[str, bytes]] | None:

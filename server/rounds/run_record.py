@@ -32,6 +32,8 @@ class RoundRecord:
     without records, becomes null; `mean` those of evaluation averaged over sites. `failures` gives the reason of each
     site that answered with an error; one that never answered otherwise has its node's number. Bytes are those of shared
     weights sent to the sites (down) and received from them (up), seconds from the round's opening to its end.
+    `release_seconds` are those of weights that are solved for: from when the round is open, all deletions before it
+    carried out, until every site has said that it has the weights; None where weights are trained.
     """
 
     number: int
@@ -43,6 +45,7 @@ class RoundRecord:
     bytes_down: int = 0
     bytes_up: int = 0
     seconds: float = 0.0
+    release_seconds: float | None = None
 
 
 class RunRecord:

@@ -160,10 +160,12 @@ class SolvingRounds:
             self._wait_for_sites()
             start = self.clock()
             self.open_round(number)
+            opened = self.clock()
             self._round = RoundRecord(number)
             release = self._solve(number)
             metrics = self._give_out(number, release)
-            self._round.seconds = self.clock() - start
+            ended = self.clock()
+            self._round.seconds, self._round.release_seconds = ended - start, ended - opened
             self._round.mean = metrics
             described = replace(release, about={**release.about, **self.record.about(self._round)})
             self.record.note_round(self._round, partial(write_release, release=described), score=None)

@@ -49,8 +49,8 @@ def deploy_local(
         return
     _show(
         f"\neverything held: {len(terminal.steps)} steps in {seconds:.0f} s, test accuracy "
-        f"{100 * found['accuracy']:.1f}%, {found['records']} records forgotten"
-        + (f"; all files are in {folder}" if keep else "")
+        f"{100 * found['accuracy']:.1f}%, {found['records']} records forgotten, renewed weights at every hospital "
+        f"{found['renewed_seconds']:.1f} s after the last answer" + (f"; all files are in {folder}" if keep else "")
     )
 
 

@@ -138,6 +138,12 @@ def closing_line(run: Mapping[str, Any]) -> str:
     return " ".join(claims)
 
 
+def renewal_line(run: Mapping[str, Any]) -> str:
+    """Return how fast weights were renewed after the deletions, the slowest of all; empty if none were."""
+    found = [seconds for done in run["deletions"] if (seconds := done["seconds"]["renewed"]) is not None]
+    return f"Renewed weights were at every site within {max(found):.1f} s of the last answer" if found else ""
+
+
 def _by_guarantee(run: Mapping[str, Any]) -> Iterator[tuple[Guarantee, list[dict[str, Any]]]]:
     """Yield the guarantees that deletions have, strongest first; the federation's where nothing was deleted."""
     given = {done["guarantee"] for done in run["deletions"]} - {None} or {run["guarantee"]["name"]}

@@ -151,6 +151,7 @@ def test_round_solves_with_all_sites_and_every_site_has_the_release(plain: Hospi
         assert read_release(hospital.folder.shared_weights).digest() == release.digest()
     (event,) = run.events
     assert (event["number"], event["failures"]) == (1, {})
+    assert 0 < event["release_seconds"] <= event["seconds"]
     assert event["bytes_up"] > 3 * 8 * 3 * 41 * 21
     assert event["bytes_down"] > 0
 
