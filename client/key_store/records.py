@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,12 @@ from fedmunkey.client.key_store.neighbour_rows import read_lists, write_lists
 from fedmunkey.client.key_store.on_disk.contents import Enrolled, Tokens, steps_of
 from fedmunkey.client.key_store.on_disk.encryption import OVERHEAD, seal, unseal
 from fedmunkey.client.key_store.on_disk.facts import Facts, read_facts, unseal_ids
-from fedmunkey.client.key_store.on_disk.influence import count_influences, raise_influence, select_weaker
+from fedmunkey.client.key_store.on_disk.influence import (
+    WHOEVER_WAS_HERE,
+    count_influences,
+    raise_influence,
+    select_weaker,
+)
 from fedmunkey.client.key_store.on_disk.journal import Kept
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
@@ -130,6 +135,14 @@ class HeldRecords:
     def refuses(self, record: bytes, subject: bytes) -> bool:
         """Return whether `enrol` leaves a record out, given its reference and its subject's, unless consent is new."""
         return is_tombstoned(self._connection, self._database.reference_hashes, record, subject)
+
+    def have_deleted_subjects(self, references: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Return (n,) whether an order named each of some subjects itself, or may have, as everything was."""
+        named = {bytes(row[0]) for row in self._connection.execute("SELECT hash FROM tombstones")}
+        if WHOEVER_WAS_HERE in named:
+            return np.ones(len(references), dtype=np.bool_)
+        subject = self._database.reference_hashes.subject
+        return np.array([subject(reference) in named for reference in references], dtype=np.bool_)
 
     def has_deleted_image(self, image: NDArray[np.uint8]) -> bool:
         """Return whether an image was that of a deleted record, and not enrolled with new consent since."""

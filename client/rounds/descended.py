@@ -12,7 +12,7 @@ from flwr.app import ArrayRecord, Message
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.answering_tokens import keep_answering_tokens
-from fedmunkey.client.learning.bank import Bank, read_bank, read_held_out
+from fedmunkey.client.learning.bank import Bank, read_bank
 from fedmunkey.client.learning.evaluation import Evaluation, count_right, evaluate
 from fedmunkey.client.learning.exact_state import refresh_tokens
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
@@ -119,7 +119,7 @@ def evaluate_bank(turn: Turn) -> Message:
             _take_over(turn, model)
         counts = turn.tell_counts(lambda: count_right(turn.store, model, Split.TEST))
         return turn.reply({**counts, **_privacy(turn)} if counts else {})
-    store, recipe = turn.store, turn.recipe
+    store, recipe, about = turn.store, turn.recipe, turn.held_out
     model = _load_model(turn)
 
     def measure(_generation: int) -> tuple[dict[Split, Evaluation], dict[str, float | int]]:
@@ -127,7 +127,7 @@ def evaluate_bank(turn: Turn) -> Message:
         if not recipe.route.joint_tokens:
             bank.tokens.copy_(own_tokens(model, bank.inputs))
             store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
-        splits = {s: read_held_out(store, s, bank, recipe.neighbours) for s in (Split.VAL, Split.TEST)}
+        splits = {s: about.with_neighbours(store, s, bank, recipe.neighbours) for s in (Split.VAL, Split.TEST)}
         found = {split: evaluate(model, bank, held_out, recipe.reading) for split, held_out in splits.items()}
         counts = {"entries": len(bank), "num-examples": len(splits[Split.TEST].labels)}
         return found, {**counts, "selection-accuracy": _selection_accuracy(turn, found)}

@@ -151,7 +151,7 @@ def take_release(turn: Turn) -> Message:
         return turn.reply(turn.tell_counts(lambda: count_right_held_out(turn.store, release, Split.TEST), round_id))
     if turn.takes_over_only:
         return turn.reply()
-    found = {split: evaluate_held_out(turn.store, release, split) for split in (Split.VAL, Split.TEST)}
+    found = evaluate_held_out(turn.store, release, turn.held_out, (Split.VAL, Split.TEST))
     metrics: dict[str, float | int] = {
         "entries": turn.store.records.count(Split.TRAIN),
         "num-examples": found[Split.TEST].examples,

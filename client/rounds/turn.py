@@ -13,6 +13,7 @@ from fedmunkey.client.deletions.agent import catch_up_patiently
 from fedmunkey.client.importing.agreement import check_round
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
+from fedmunkey.client.learning.held_out import OwnHeldOut, SharedHeldOut, held_out_of
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.rounds.evaluation_leave import EvaluationLeave, EvaluationRule, coarse_counts, spend_evaluation
 from fedmunkey.client.rounds.what_leaves import REASON_CHARACTERS, check_listed
@@ -92,6 +93,11 @@ class Turn:
     def tells_everything(self) -> bool:
         """Whether the site is a simulated one, whose replies hold every loss and accuracy."""
         return self.rule.leave is EvaluationLeave.FULL
+
+    @property
+    def held_out(self) -> OwnHeldOut | SharedHeldOut:
+        """What the site's evaluations are about."""
+        return held_out_of(self.folder.path, self.round_number)
 
     def tell_counts(self, count_right: Callable[[], int], round_id: str = "") -> dict[str, float | int]:
         """Return what the reply to an evaluation may hold of how many held-out test records are answered rightly.

@@ -27,6 +27,8 @@ EVENTS = "events.jsonl"
 CURVES = "curves.svg"
 LAST = "last.safetensors"
 BEST = "best.safetensors"
+SELECTION = "selection-accuracy"
+"""The metric by which the best weights are chosen."""
 
 ROUND = "round"
 WAITING = "waiting"
@@ -37,8 +39,6 @@ STOPPED = "stopped"
 STARTED, SETTINGS, GUARANTEE, GIVES_OUT = "started", "settings", "guarantee", "gives-out"
 """What `ABOUT` says: when it began, by which settings, and whose weights it gave out again, if it was no training."""
 
-SELECTION = "selection-accuracy"
-"""The mean metric that says which round's weights are the best."""
 
 _LOCK_SECONDS = 2.0
 _PAUSE_SECONDS = 0.05

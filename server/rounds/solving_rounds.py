@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from cryptography import x509
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -68,6 +69,14 @@ logger = logging.getLogger(f"flwr.{__name__}")
 
 _ATTEMPTS = 4
 _POLL_SECONDS = 0.2
+_MOST_BYTES = 2**29
+_FEWEST_TOGETHER = 8
+_LOST_SECONDS = 60.0
+"""How long nodes that were lost are asked again without any of them answering."""
+
+_LOST_PAUSE_SECONDS = 0.5
+_COPIES = 4
+"""How often at once: Flower's engine gives a message to a worker that has died before one that lives."""
 _REPLY_SECONDS = 900.0
 """How long a site may take for one answer; sums over a million records take minutes."""
 
@@ -202,10 +211,10 @@ class SolvingRounds:
             certificates = self._certificates(nodes, self._ask(ANNOUNCE, dict.fromkeys(nodes, about), None))
             nodes = set(certificates)
             about[PARTICIPANTS] = json.dumps(dict(sorted(certificates.values())))
-        replies = self._ask(CONTRIBUTE, dict.fromkeys(nodes, about), None)
         shape = SumsShape(FOLDS, self.feature_map.size, self.settings.num_classes)
         said = (GENERATION, LAST_ENTRY, LAST_ORDER)
-        sums = Sums.from_numbers(self._add_up(nodes, replies, shape.length, said), shape)
+        replies, total = self._add_up(CONTRIBUTE, dict.fromkeys(nodes, about), None, shape.length, said)
+        sums = Sums.from_numbers(total, shape)
         if not sums.records:
             raise FederationStopped(f"round {number}: no site has a record left to solve from")
         changed = self._check_changed(sums.records)
@@ -213,14 +222,16 @@ class SolvingRounds:
         asked = {
             reply.node: {**about, **{name: reply.whole(name) for name in (GENERATION, LAST_ENTRY)}} for reply in replies
         }
-        counted = self._ask(TALLY, asked, ArrayRecord({NUMBERS: Array(left_out)}))
-        tallies = self._add_up(nodes, counted, len(RIDGES) * (1 + len(TEMPERATURES))).view(np.int64)
+        weights = ArrayRecord({NUMBERS: Array(left_out)})
+        _, total = self._add_up(TALLY, asked, weights, len(RIDGES) * (1 + len(TEMPERATURES)))
+        tallies = total.view(np.int64)
         place, choice = choose(tallies.reshape(len(RIDGES), -1), sums.records)
         facts = {"sites": sorted(reply.site for reply in replies), "records": sums.records}
         counts = sums.counts.sum(0).astype(int).tolist()
         self._round.classes = {str(label): count for label, count in enumerate(counts)}
-        weights = shared_weights(sums, choice.ridge)
-        release = Release(weights, left_out[place], choice, self.feature_map, self.settings.encoder, facts)
+        release = Release(
+            shared_weights(sums, choice.ridge), left_out[place], choice, self.feature_map, self.settings.encoder, facts
+        )
         logger.info(
             "round %d: %d records of %d sites, ridge %g, left-out accuracy %.1f%%",
             *(number, sums.records, len(replies), choice.ridge, 100 * choice.accuracy),
@@ -289,26 +300,35 @@ class SolvingRounds:
             Participants.check(self._round_id, certificates, self.authority, fewest=fewest)
 
     def _add_up(
-        self, asked: set[int], replies: list[SiteReply], length: int, said: Iterable[str] = ()
-    ) -> NDArray[np.uint64]:
-        """Add all sites' numbers modulo 2^64, in which the masks cancel.
+        self,
+        kind: str,
+        configs: Mapping[int, Mapping[str, Any]],
+        arrays: ArrayRecord | None,
+        length: int,
+        said: Iterable[str] = (),
+    ) -> tuple[list[SiteReply], NDArray[np.uint64]]:
+        """Ask sites for numbers and add these modulo 2^64, in which the masks cancel; return the replies without them.
 
         Each must say some whole numbers beside them. Begins again without those that failed; raises `FederationStopped`
         where the settings want all of them.
         """
         total, added = np.zeros(length, dtype=np.uint64), set()
-        for reply in replies:
+
+        def add(reply: SiteReply) -> None:
             try:
                 for name in said:
                     reply.whole(name)
                 numbers = reply.numbers(length)
                 if said:
                     _check_statement(reply, self._round_id, numbers)
-                total += numbers
+                np.add(total, numbers, out=total)
             except InvalidWeights as error:
                 self._note_failure(reply.site, str(error))
-                continue
+                return
             added.add(reply.node)
+
+        asked = set(configs)
+        replies = self._ask(kind, configs, arrays, take=add, reply_bytes=total.nbytes)
         if self._changed:
             # Sums and tallies would be of different records.
             raise _Again(())
@@ -320,7 +340,7 @@ class SolvingRounds:
             raise FederationStopped(f"round {self._round.number}: no site could take part: {self._reasons()}")
         if missing:
             raise _Again(missing)
-        return total
+        return replies, total
 
     def _note_silence(self, nodes: Iterable[int]) -> None:
         """Note which sites did not even answer with an error."""
@@ -352,34 +372,85 @@ class SolvingRounds:
         averaged = average_over_sites(contents, "") if contents else MetricRecord()
         return {name: float(value) for name, value in averaged.items()}  # type: ignore[arg-type]
 
-    def _ask(self, kind: str, configs: Mapping[int, Mapping[str, Any]], arrays: ArrayRecord | None) -> list[SiteReply]:
-        """Ask nodes, each with what it is told; return the answers in the order of the sites' names."""
-        messages = [
-            Message(content=_content(config, arrays), message_type=kind, dst_node_id=node)
-            for node, config in configs.items()
-        ]
-        self._round.bytes_down += len(messages) * _size(arrays)
-        found, self._registered = [], registered_names(self.grid)
-        for reply in self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS):
-            node = reply.metadata.src_node_id
-            if reply.has_error() and reply.error.code == CHANGED:
-                self._changed = True
-                continue
-            try:
-                if reply.has_error():
-                    raise InvalidWeights(reply.error.reason or "unknown reason")
-                site = site_of(reply, self._registered, self.settings.federation_card)
-                metrics = check_metrics(reply)
-            except InvalidWeights as fault:
-                self._note_failure(self._name(node), str(fault))
-                continue
-            self._names[node] = site
-            self._round.bytes_up += sum(_size(record) for record in reply.content.array_records.values())
-            found.append(SiteReply(node, site, reply.content, metrics))
+    def _ask(
+        self,
+        kind: str,
+        configs: Mapping[int, Mapping[str, Any]],
+        arrays: ArrayRecord | None,
+        *,
+        take: Callable[[SiteReply], None] = lambda _: None,
+        reply_bytes: int = 0,
+    ) -> list[SiteReply]:
+        """Ask nodes, each with what it is told; return the answers in the order of the sites' names.
+
+        Not more of them at a time than have messages and replies of `_MOST_BYTES` together. `take` is called with each
+        answer while it has its arrays, which nobody keeps.
+        """
+        self._round.bytes_down += len(configs) * _size(arrays)
+        self._registered = registered_names(self.grid)
+        nodes = list(configs)
+        together = max(_FEWEST_TOGETHER, _MOST_BYTES // max(reply_bytes + _size(arrays), 1))
+        found = []
+        for first in range(0, len(nodes), together):
+            asked = {node: configs[node] for node in nodes[first : first + together]}
+            found += self._ask_together(kind, asked, arrays, take)
         names = Counter(reply.site for reply in found)
         if twice := sorted(name for name, count in names.items() if count > 1):
             raise FederationStopped(f"two nodes say that they are {twice[0]}; revoke the one that is not")
         return sorted(found, key=lambda reply: reply.site)
+
+    def _ask_together(
+        self,
+        kind: str,
+        configs: Mapping[int, Mapping[str, Any]],
+        arrays: ArrayRecord | None,
+        take: Callable[[SiteReply], None],
+    ) -> list[SiteReply]:
+        """Ask nodes at once; one that its machine has lost on the way is asked again, where another can take it up.
+
+        Only without masks, so in a simulation: sums under the same mask twice would tell their difference.
+        """
+        found: list[SiteReply] = []
+        deadline, copies = time.monotonic() + _LOST_SECONDS, 1
+        while True:
+            messages = [
+                Message(content=_content(config, arrays), message_type=kind, dst_node_id=node)
+                for node, config in configs.items()
+                for _ in range(copies)
+            ]
+            replies = _one_of_each(self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS))
+            lost = [node for node, reply in replies.items() if _is_lost(reply)]
+            again = bool(lost) and self.authority is None and time.monotonic() < deadline
+            answers = [self._take(reply, take) for node, reply in replies.items() if not (again and node in lost)]
+            found += [answer for answer in answers if answer is not None]
+            if not again:
+                return found
+            if answers:
+                deadline = time.monotonic() + _LOST_SECONDS
+            configs, copies = {node: configs[node] for node in lost}, _COPIES
+            logger.warning("%d sites were lost with the process that held them, and are asked again", len(lost))
+            time.sleep(_LOST_PAUSE_SECONDS)
+
+    def _take(self, reply: Message, take: Callable[[SiteReply], None]) -> SiteReply | None:
+        """Return what a site has answered, without arrays; None, having noted why, where that is nothing."""
+        node = reply.metadata.src_node_id
+        if reply.has_error() and reply.error.code == CHANGED:
+            self._changed = True
+            return None
+        try:
+            if reply.has_error():
+                raise InvalidWeights(reply.error.reason or "unknown reason")
+            site = site_of(reply, self._registered, self.settings.federation_card)
+            metrics = check_metrics(reply)
+        except InvalidWeights as fault:
+            self._note_failure(self._name(node), str(fault))
+            return None
+        self._names[node] = site
+        self._round.bytes_up += sum(_size(record) for record in reply.content.array_records.values())
+        answer = SiteReply(node, site, reply.content, metrics)
+        take(answer)
+        # Arrays of a thousand sites are more than fit.
+        return replace(answer, content=RecordDict({CONFIG: answer.config}))
 
     def _name(self, node: int) -> str:
         return self._registered.get(node) or self._names.get(node, f"node {node}")
@@ -412,6 +483,20 @@ def _check_statement(reply: SiteReply, round_id: str, numbers: NDArray[np.uint64
     digest = hashlib.sha256(numbers.tobytes()).digest()
     if said != replace(said, site=reply.site, round_id=round_id, last_order=reply.whole(LAST_ORDER), numbers=digest):
         raise InvalidWeights("its signed statement is not about the numbers that it sends for this round")
+
+
+def _is_lost(reply: Message) -> bool:
+    return reply.has_error() and reply.error.code == ErrorCode.UNKNOWN
+
+
+def _one_of_each(replies: Iterable[Message]) -> dict[int, Message]:
+    """Return each node's reply, one that was not lost where there is one."""
+    found: dict[int, Message] = {}
+    for reply in replies:
+        node = reply.metadata.src_node_id
+        if node not in found or _is_lost(found[node]):
+            found[node] = reply
+    return found
 
 
 def _contributed(reply: SiteReply) -> SiteContribution:

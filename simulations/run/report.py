@@ -131,7 +131,11 @@ def _describe(hospital: Hospital) -> dict[str, Any]:
     labels, counts = np.unique(train.labels, return_counts=True)
     return {
         "name": hospital.name,
-        "records": {split.value: int((records.splits == split.value).sum()) for split in Split},
+        "records": {
+            Split.TRAIN.value: len(train),
+            Split.VAL.value: len(records.split(Split.VAL)) if hospital.validated is None else hospital.validated,
+            Split.TEST.value: len(hospital.test.records),
+        },
         "subjects": len(np.unique(train.subject_ids)),
         "classes": {records.class_names[label]: int(count) for label, count in zip(labels, counts, strict=True)},
     }

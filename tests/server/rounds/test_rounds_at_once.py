@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import pytest
@@ -46,6 +47,7 @@ class Program:
     """A program that runs rounds, with a deletion service of its own on a ledger that all share."""
 
     folder: Path
+    """Holds its runs, a folder each."""
     hospitals: list[Hospital]
     service: DeletionChannel
 
@@ -53,11 +55,13 @@ class Program:
         """Run one round, and return which site was asked for what."""
         settings = self.hospitals[0].settings.replace(fewest_changed=0)
         sites = SitesGrid(self.hospitals, change)
-        SolvingRounds(
-            *(sites.grid, settings, feature_map(settings), RunRecord(self.folder, {}), self.service.open_round),
-            released=released or self.service.note_release,
-            need=self.service.renewal_need,
-        ).run()
+        self.folder.mkdir(exist_ok=True)
+        with RunRecord(Path(mkdtemp(dir=self.folder)), {}) as record:
+            SolvingRounds(
+                *(sites.grid, settings, feature_map(settings), record, self.service.open_round),
+                released=released or self.service.note_release,
+                need=self.service.renewal_need,
+            ).run()
         return sites
 
     def forget(self, row: int) -> str:
