@@ -98,6 +98,16 @@ class LastRound:
             )
 
 
+def note_taken_part(folder: SiteFolder) -> None:
+    """Leave a note in a site's folder that it has taken part in rounds, if there is none.
+
+    Where masks are made, the note says of which round. A key store that is made anew beside any note knows that the
+    folder was used before.
+    """
+    if not (folder.path / LAST_ROUND).exists():
+        LastRound().write(folder)
+
+
 def _started(round_id: str) -> int | None:
     digits = round_id.partition("-")[0]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 20 else None

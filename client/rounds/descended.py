@@ -16,6 +16,7 @@ from fedmunkey.client.learning.bank import Bank, read_bank
 from fedmunkey.client.learning.evaluation import Evaluation, count_right, evaluate
 from fedmunkey.client.learning.exact_state import refresh_tokens
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.last_round import note_taken_part
 from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
 from fedmunkey.client.learning.secret_noise import SecretNoise
 from fedmunkey.client.learning.training import train
@@ -61,6 +62,7 @@ def train_bank(turn: Turn) -> Message:
                 proximal_mu=float(str(turn.config.get("proximal-mu", 0.0))),
                 after_step=_watch(store, bank, turn.round_number),
             )
+            note_taken_part(turn.folder)
             # Other tokens than jointly trained ones follow from the averaged weights, when those come.
             kept = bank if route.joint_tokens else bank.none()
             store.records.write_tokens(
