@@ -25,7 +25,7 @@ class SiteFile(SettingsFile):
         Whether the site takes part in `exact` rounds of fewer than three sites, in which others could learn its sums.
     evaluation : str, optional
         What evaluations tell the coordinator: nothing (`off`), or rounded counts of right answers (`counts`); by
-        default nothing where the site has promised `certified`, and counts elsewhere.
+        default counts where the site has promised `empirical`, and nothing elsewhere.
     fewest_evaluated : int
         Held-out test records below which nothing is told.
     runtime : str

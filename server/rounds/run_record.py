@@ -15,6 +15,9 @@ ROUND = "round"
 WAITING = "waiting"
 FINISHED = "finished"
 STOPPED = "stopped"
+LEFT_OUT = "left-out-accuracy"
+"""In a round's `mean`: the share of all sites' training records answered rightly by weights that had not seen them."""
+
 LAST = "last.safetensors"
 BEST = "best.safetensors"
 

@@ -58,7 +58,7 @@ from fedmunkey.common.programs.round_messages import (
 from fedmunkey.common.proofs.contributions import Contribution
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.settings.settings import AbsentSites, Settings
-from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
+from fedmunkey.server.rounds.run_record import LEFT_OUT, RoundRecord, RunRecord
 from fedmunkey.server.rounds.site_replies import check_metrics, registered_names, site_of
 from fedmunkey.server.rounds.strategies import average_over_sites
 
@@ -153,7 +153,7 @@ class SolvingRounds:
             self.open_round(number)
             self._round = RoundRecord(number)
             release = self._solve(number)
-            metrics = self._give_out(number, release)
+            metrics = {LEFT_OUT: release.choice.accuracy, **self._give_out(number, release)}
             self._round.seconds = self.clock() - start
             self._round.mean = metrics
             described = replace(release, about={**release.about, **self.record.about(self._round)})

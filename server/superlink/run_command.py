@@ -27,7 +27,7 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.common.stop_signals import stopped_by_signals
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.rounds.run_record import EVENTS, FINISHED, ROUND, STOPPED, WAITING
+from fedmunkey.server.rounds.run_record import EVENTS, FINISHED, LEFT_OUT, ROUND, STOPPED, WAITING
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 
 _CONNECTION = "coordinator"
@@ -171,6 +171,8 @@ def summary(events: list[dict[str, Any]]) -> list[str]:
             sites, saying = len(event["sites"]), len(event["evaluation"])
             some = f" at the {saying} that told theirs" if saying < sites else ""
             shown = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f}%{some}"
+            if LEFT_OUT in event["mean"]:
+                shown = f", left-out accuracy {100 * event['mean'][LEFT_OUT]:.1f}%{shown}"
             failed = "".join(
                 printable(f"; {site} did not take part: {reason}") for site, reason in event["failures"].items()
             )

@@ -47,6 +47,9 @@ def test_line_of_a_round_says_at_how_many_sites_an_accuracy_is_known() -> None:
 
     assert summary([some]) == ["round 1: 2 sites, test accuracy 89.1% at the 1 that told theirs"]
     assert summary([{**some, "evaluation": {}, "mean": {}}]) == ["round 1: 2 sites"]
+    assert summary([{**some, "evaluation": {}, "mean": {"left-out-accuracy": 0.75}}]) == [
+        "round 1: 2 sites, left-out accuracy 75.0%"
+    ]
 
 
 def test_run_that_came_to_its_end_is_finished() -> None:
