@@ -44,7 +44,7 @@ class EvaluationRule:
 
     @classmethod
     def of(cls, node_config: Mapping[str, object], promised: Guarantee) -> EvaluationRule:
-        """Return what a node's settings say; else a deployed site tells counts under `empirical`, and nothing otherwise.
+        """Return what a node's settings say; else a deployed site tells counts under `empirical` only.
 
         Raises `InvalidSetting` for what is no leave.
         """

@@ -1,7 +1,7 @@
 """Each number that leaves a site: what it may tell, and what bounds it.
 
-`SECURITY.md` has the same tables; a test compares them. `check_listed` stands where rounds' replies are made, so that no
-other number can leave with one. What a site says of deletions has its fields in `common.proofs` and `protos`; a test
+`SECURITY.md` has the same tables; a test compares them. `check_listed` stands where rounds' replies are made, so that
+no other number can leave with one. What a site says of deletions has its fields in `common.proofs` and `protos`; a test
 holds these against the second table.
 """
 
@@ -45,7 +45,7 @@ LEAVING = (
         "`test-accuracy`",
         "how many held-out records the shared weights alone answer rightly; nothing of a training record, as the "
         "site's memory is not asked",
-        f"told by default where the site has promised `empirical`, and else where its `site.toml` says `counts`: a count rounded "
+        f"told by default where the site has promised `empirical`, else where its `site.toml` says `counts`: rounded "
         f"at random to {STEP}, so that one record changes it with a probability of at most 1/{STEP}; over {FEWEST} "
         f"held-out records at least (`fewest-evaluated`), {A_DAY} times in 24 hours, under `exact` once a round and "
         "only where the site contributed",
@@ -107,7 +107,7 @@ ANSWERING = (
     Leaving(
         frozenset({"records"}),
         "`records`",
-        "how many records of those that were named, or of the named patient, were erased; so whether the patient was there",
+        "how many of the named records, or of the named patient's, were erased; so whether the patient was there",
         "nothing: it is what the requester asks; the coordinator and who may read the certificate hear it as well",
     ),
     Leaving(
