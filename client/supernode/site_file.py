@@ -13,6 +13,8 @@ from fedmunkey.common.settings.settings_text import Address
 SUPERNODE_READY = "SuperNode of "
 """What the SuperNode's first line begins with; the coordinator may be out of reach then."""
 
+APPS_READY = "apps for the SuperNode at "
+
 
 class SiteFile(SettingsFile):
     """What `site.toml` says.
@@ -21,6 +23,9 @@ class SiteFile(SettingsFile):
     ----------
     superlink, deletion_service : str
         Where the coordinator's are reached.
+    supernode_dir : Path, optional
+        Where the SuperNode has its copy of the site's identity, and keeps what it writes, if it runs under an account
+        of its own (`munkey-client up --only supernode`); that account reads nothing in `site_dir`.
     insecure_sums : bool
         Whether the site takes part in `exact` rounds of fewer than three sites, in which others could learn its sums.
     evaluation : str, optional
@@ -35,6 +40,7 @@ class SiteFile(SettingsFile):
     site_dir: Path
     superlink: Address
     deletion_service: Address
+    supernode_dir: Path | None = None
     insecure_sums: bool = False
     evaluation: Literal["off", "counts"] | None = None
     fewest_evaluated: int = Field(100, ge=20)
@@ -55,3 +61,8 @@ class SiteFile(SettingsFile):
     def folder(self) -> Path:
         """The site's folder: its key store, its identity and its keys."""
         return self.site_dir
+
+    @property
+    def supernode(self) -> SiteFile:
+        """What the SuperNode is started from: the same, with its own folder where it has one."""
+        return self if self.supernode_dir is None else self.model_copy(update={"site_dir": self.supernode_dir})
