@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fedmunkey.client.commands.signing_keys import signing_keys
+from fedmunkey.client.supernode.configuration import SITE
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
 from fedmunkey.common.programs.trust_commands import trust_application
@@ -18,6 +19,7 @@ _COMMANDS = {
     "catch-up": "fedmunkey.client.commands.orders:catch_up",
     "forget": "fedmunkey.client.commands.forget:forget",
     "countersign": "fedmunkey.client.commands.countersign:countersign",
+    "console": "fedmunkey.client.commands.console:console",
     "predict": "fedmunkey.client.commands.predict:predict",
     "ids": "fedmunkey.client.commands.ids:ids",
     "status": "fedmunkey.client.commands.status:status",
@@ -28,17 +30,21 @@ _COMMANDS = {
     "backup": "fedmunkey.client.commands.backup:backup",
     "restore": "fedmunkey.client.commands.restore:restore",
     "import": "fedmunkey.client.commands.import_:import_",
+    "doctor": "fedmunkey.client.supernode.doctor:doctor",
     "up": "fedmunkey.client.supernode.up:up",
 }
 
+_WITHOUT_FILE = {"secret", "verify"}
+"""What has nothing to do with a site's folder or its coordinator."""
+
 app = command_line.application(
     "A site of the federation: its records, its deletion agent, and requests to forget.",
-    lazy_group(_COMMANDS, {"request": "forget"}),
+    lazy_group(_COMMANDS, {"request": "forget"}, dict.fromkeys(_COMMANDS.keys() - _WITHOUT_FILE, SITE.command())),
 )
 app.add_typer(signing_keys, name="signing-keys")
 # Its name in scripts of before.
 app.add_typer(signing_keys, name="keys", hidden=True)
-app.add_typer(trust_application("munkey-client"), name="trust")
+app.add_typer(trust_application("munkey-client", SITE), name="trust")
 
 
 def main() -> None:

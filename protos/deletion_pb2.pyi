@@ -362,3 +362,153 @@ class GetRenewalResponse(_message.Message):
     renew_by: _timestamp_pb2.Timestamp
     records: int
     def __init__(self, entries: _Optional[int] = ..., renew_by: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., records: _Optional[int] = ...) -> None: ...
+
+class FindRequest(_message.Message):
+    __slots__ = ("reader", "states", "kinds", "site", "beginning", "references", "page", "page_size")
+    READER_FIELD_NUMBER: _ClassVar[int]
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    KINDS_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    BEGINNING_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    reader: str
+    states: _containers.RepeatedScalarFieldContainer[RequestState]
+    kinds: _containers.RepeatedScalarFieldContainer[str]
+    site: str
+    beginning: str
+    references: _containers.RepeatedScalarFieldContainer[bytes]
+    page: int
+    page_size: int
+    def __init__(self, reader: _Optional[str] = ..., states: _Optional[_Iterable[_Union[RequestState, str]]] = ..., kinds: _Optional[_Iterable[str]] = ..., site: _Optional[str] = ..., beginning: _Optional[str] = ..., references: _Optional[_Iterable[bytes]] = ..., page: _Optional[int] = ..., page_size: _Optional[int] = ...) -> None: ...
+
+class RequestSummary(_message.Message):
+    __slots__ = ("request_id", "requester", "kind", "site", "references", "submitted_at", "due_at", "state", "renew_by", "sites", "answered", "erased", "refused", "left")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    REQUESTER_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    REFERENCES_FIELD_NUMBER: _ClassVar[int]
+    SUBMITTED_AT_FIELD_NUMBER: _ClassVar[int]
+    DUE_AT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    RENEW_BY_FIELD_NUMBER: _ClassVar[int]
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_FIELD_NUMBER: _ClassVar[int]
+    ERASED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    LEFT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    requester: str
+    kind: str
+    site: str
+    references: int
+    submitted_at: _timestamp_pb2.Timestamp
+    due_at: _timestamp_pb2.Timestamp
+    state: RequestState
+    renew_by: _timestamp_pb2.Timestamp
+    sites: int
+    answered: int
+    erased: int
+    refused: int
+    left: int
+    def __init__(self, request_id: _Optional[str] = ..., requester: _Optional[str] = ..., kind: _Optional[str] = ..., site: _Optional[str] = ..., references: _Optional[int] = ..., submitted_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., due_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[RequestState, str]] = ..., renew_by: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sites: _Optional[int] = ..., answered: _Optional[int] = ..., erased: _Optional[int] = ..., refused: _Optional[int] = ..., left: _Optional[int] = ...) -> None: ...
+
+class FindResponse(_message.Message):
+    __slots__ = ("requests", "total")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[RequestSummary]
+    total: int
+    def __init__(self, requests: _Optional[_Iterable[_Union[RequestSummary, _Mapping]]] = ..., total: _Optional[int] = ...) -> None: ...
+
+class FollowRequest(_message.Message):
+    __slots__ = ("reader", "after")
+    READER_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    reader: str
+    after: int
+    def __init__(self, reader: _Optional[str] = ..., after: _Optional[int] = ...) -> None: ...
+
+class FollowResponse(_message.Message):
+    __slots__ = ("event", "request_id")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    event: int
+    request_id: str
+    def __init__(self, event: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
+
+class ListSitesRequest(_message.Message):
+    __slots__ = ("reader",)
+    READER_FIELD_NUMBER: _ClassVar[int]
+    reader: str
+    def __init__(self, reader: _Optional[str] = ...) -> None: ...
+
+class SiteSummary(_message.Message):
+    __slots__ = ("site", "registered_at", "left_at", "connected", "seen_at", "orders", "pending", "answered_at", "seconds", "certificate_ends", "release")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    REGISTERED_AT_FIELD_NUMBER: _ClassVar[int]
+    LEFT_AT_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    SEEN_AT_FIELD_NUMBER: _ClassVar[int]
+    ORDERS_FIELD_NUMBER: _ClassVar[int]
+    PENDING_FIELD_NUMBER: _ClassVar[int]
+    ANSWERED_AT_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_ENDS_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    registered_at: _timestamp_pb2.Timestamp
+    left_at: _timestamp_pb2.Timestamp
+    connected: bool
+    seen_at: _timestamp_pb2.Timestamp
+    orders: int
+    pending: int
+    answered_at: _timestamp_pb2.Timestamp
+    seconds: float
+    certificate_ends: _timestamp_pb2.Timestamp
+    release: int
+    def __init__(self, site: _Optional[str] = ..., registered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., left_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., connected: bool = ..., seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., orders: _Optional[int] = ..., pending: _Optional[int] = ..., answered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., seconds: _Optional[float] = ..., certificate_ends: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., release: _Optional[int] = ...) -> None: ...
+
+class ListSitesResponse(_message.Message):
+    __slots__ = ("sites", "release")
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_FIELD_NUMBER: _ClassVar[int]
+    sites: _containers.RepeatedCompositeFieldContainer[SiteSummary]
+    release: int
+    def __init__(self, sites: _Optional[_Iterable[_Union[SiteSummary, _Mapping]]] = ..., release: _Optional[int] = ...) -> None: ...
+
+class GetOverviewRequest(_message.Message):
+    __slots__ = ("reader",)
+    READER_FIELD_NUMBER: _ClassVar[int]
+    reader: str
+    def __init__(self, reader: _Optional[str] = ...) -> None: ...
+
+class StateCount(_message.Message):
+    __slots__ = ("state", "requests")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    state: RequestState
+    requests: int
+    def __init__(self, state: _Optional[_Union[RequestState, str]] = ..., requests: _Optional[int] = ...) -> None: ...
+
+class WeekCount(_message.Message):
+    __slots__ = ("begins", "asked", "ended", "in_time")
+    BEGINS_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    IN_TIME_FIELD_NUMBER: _ClassVar[int]
+    begins: _timestamp_pb2.Timestamp
+    asked: int
+    ended: int
+    in_time: int
+    def __init__(self, begins: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., asked: _Optional[int] = ..., ended: _Optional[int] = ..., in_time: _Optional[int] = ...) -> None: ...
+
+class GetOverviewResponse(_message.Message):
+    __slots__ = ("states", "weeks")
+    STATES_FIELD_NUMBER: _ClassVar[int]
+    WEEKS_FIELD_NUMBER: _ClassVar[int]
+    states: _containers.RepeatedCompositeFieldContainer[StateCount]
+    weeks: _containers.RepeatedCompositeFieldContainer[WeekCount]
+    def __init__(self, states: _Optional[_Iterable[_Union[StateCount, _Mapping]]] = ..., weeks: _Optional[_Iterable[_Union[WeekCount, _Mapping]]] = ...) -> None: ...

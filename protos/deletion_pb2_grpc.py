@@ -104,6 +104,26 @@ class DeletionStub(object):
                 request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalRequest.SerializeToString,
                 response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalResponse.FromString,
                 _registered_method=True)
+        self.Find = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/Find',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.FindRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.FindResponse.FromString,
+                _registered_method=True)
+        self.Follow = channel.unary_stream(
+                '/fedmunkey.deletion.v1.Deletion/Follow',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.FollowRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.FollowResponse.FromString,
+                _registered_method=True)
+        self.ListSites = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/ListSites',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.ListSitesRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.ListSitesResponse.FromString,
+                _registered_method=True)
+        self.GetOverview = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/GetOverview',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetOverviewRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetOverviewResponse.FromString,
+                _registered_method=True)
 
 
 class DeletionServicer(object):
@@ -209,6 +229,34 @@ class DeletionServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Find(self, request, context):
+        """Requests that a reader may see, as a list shows them: open ones first, by when they are due, then the newest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Follow(self, request, context):
+        """What moves from now on, or after an event, among the requests that a reader may see. The stream stays open.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSites(self, request, context):
+        """The sites as the coordinator knows them: all for an officer, itself for a site.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetOverview(self, request, context):
+        """How many of a reader's requests are open, late and done in time, and the weeks before.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DeletionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -281,6 +329,26 @@ def add_DeletionServicer_to_server(servicer, server):
                     servicer.GetRenewal,
                     request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalRequest.FromString,
                     response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalResponse.SerializeToString,
+            ),
+            'Find': grpc.unary_unary_rpc_method_handler(
+                    servicer.Find,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.FindRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.FindResponse.SerializeToString,
+            ),
+            'Follow': grpc.unary_stream_rpc_method_handler(
+                    servicer.Follow,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.FollowRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.FollowResponse.SerializeToString,
+            ),
+            'ListSites': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSites,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.ListSitesRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.ListSitesResponse.SerializeToString,
+            ),
+            'GetOverview': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetOverview,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetOverviewRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetOverviewResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -661,6 +729,114 @@ class Deletion(object):
             '/fedmunkey.deletion.v1.Deletion/GetRenewal',
             fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalRequest.SerializeToString,
             fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Find(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/Find',
+            fedmunkey_dot_protos_dot_deletion__pb2.FindRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.FindResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Follow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/Follow',
+            fedmunkey_dot_protos_dot_deletion__pb2.FollowRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.FollowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSites(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/ListSites',
+            fedmunkey_dot_protos_dot_deletion__pb2.ListSitesRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.ListSitesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetOverview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/GetOverview',
+            fedmunkey_dot_protos_dot_deletion__pb2.GetOverviewRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetOverviewResponse.FromString,
             options,
             channel_credentials,
             insecure,

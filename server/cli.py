@@ -5,10 +5,12 @@ from __future__ import annotations
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
 from fedmunkey.common.programs.trust_commands import trust_application
+from fedmunkey.server.superlink.configuration import COORDINATOR
 
 # Training brings torch, and what serves brings gRPC: no command waits for what only another one needs.
 _COMMANDS = {
     "up": "fedmunkey.server.superlink.up:up",
+    "doctor": "fedmunkey.server.superlink.doctor:doctor",
     "run": "fedmunkey.server.superlink.run_command:run",
     "init": "fedmunkey.server.commands.members:init",
     "renew": "fedmunkey.server.commands.members:renew",
@@ -24,8 +26,14 @@ _COMMANDS = {
     "status": "fedmunkey.server.commands.status:status",
 }
 
-app = command_line.application("The coordinator: its members, deletions and training runs.", lazy_group(_COMMANDS))
-app.add_typer(trust_application("munkey-server"), name="trust")
+_PLAIN = {"serve"}
+"""What is told everything by whoever starts it."""
+
+app = command_line.application(
+    "The coordinator: its members, deletions and training runs.",
+    lazy_group(_COMMANDS, kinds=dict.fromkeys(_COMMANDS.keys() - _PLAIN, COORDINATOR.command())),
+)
+app.add_typer(trust_application("munkey-server", COORDINATOR), name="trust")
 
 
 def main() -> None:

@@ -8,15 +8,13 @@ from typing import Annotated
 import typer
 
 from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
+from fedmunkey.client.deletions.evidence import fetch_evidence
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs import certificate_words
-from fedmunkey.common.proofs.certificate import Certificate
-from fedmunkey.common.proofs.certificate_page import certificate_page
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
-from fedmunkey.common.proofs.verification import verify_certificate
 from fedmunkey.common.service.channel import DeletionChannel
 
 
@@ -45,15 +43,11 @@ def certificate(
         )
     shown = None if identity is None else Identity.read(identity)
     with DeletionChannel(service, identity=shown) as channel:
-        data = channel.certificate(request_id)
-    made = Certificate.from_bytes(data)
+        evidence = fetch_evidence(channel, request_id, None if keys is None else TrustedKeys.read(keys))
+    made, verified, trusted = evidence.certificate, evidence.verified, evidence.keys
     silent = f", none of {', '.join(made.silent)}" if made.silent else ""
-    trusted = None if keys is None else TrustedKeys.read(keys)
-    verified = None if trusted is None else verify_certificate(data, trusted)
-    if verified is not None and verified.terms.request_id != request_id:
-        raise InvalidProof(f"the service sent the certificate of another request than {request_id!r}")
-    page = None if html is None or trusted is None else certificate_page(data, trusted)
-    output.write_bytes(data)
+    page = None if html is None else evidence.page()
+    output.write_bytes(evidence.data)
     if html is not None and page is not None:
         html.write_text(page + "\n", encoding="utf-8")
     if as_json:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -31,33 +30,35 @@ from fedmunkey.client.commands.options import (
     ServiceOption,
     ValidDaysOption,
 )
-from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester, split, together
+from fedmunkey.client.deletions.asking import (
+    Sign,
+    Wanted,
+    ask_as_site,
+    requester_named,
+    sign_for,
+    submit_parts,
+    target_named,
+)
+from fedmunkey.client.deletions.requester import DEFAULT_DAYS, Requester, together
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
-from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (
     OFFICER,
-    OFFICER_NAMES,
     DeletionRequest,
     Outcome,
-    Records,
     RequestStatus,
-    Subject,
     Target,
     WholeSite,
 )
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
-from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.deletion_service import DeletionService
 from fedmunkey.common.service.waiting import Wait
 from fedmunkey.common.settings.addresses import split_address
-
-_Sign = Callable[[DeletionRequest], DeletionRequest]
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0
@@ -129,7 +130,7 @@ def forget(
         save_request(save, asker.sign(request, utc_now(), valid_days))
         return
     with DeletionChannel(service, identity=shown) as channel:
-        sign = partial(_sign, channel, asker, days=valid_days, again=request_id is not None)
+        sign = partial(sign_for, channel, asker, days=valid_days, again=request_id is not None)
         statuses = _ask_and_wait(channel, request, sign, wait, quiet=as_json)
     _show(request, statuses, service, as_json, secured=shown is not None)
     raise typer.Exit(together(request, statuses).outcome)
@@ -165,21 +166,13 @@ def await_answers(
     return seen
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What is to be forgotten, still by its ids; with neither records nor a subject, everything."""
-
-    records: tuple[str, ...] = ()
-    subject: str = ""
-
-
 def _read_wanted(
     record: list[str] | None,
     records_file: Path | None,
     subject: str | None,
     subject_file: Path | None,
     everything: bool,
-) -> _Wanted:
+) -> Wanted:
     """Return what the options of a command name; raises `InvalidDeletion` unless exactly one of them is given."""
     given = [bool(record), records_file is not None, subject is not None, subject_file is not None, everything]
     if sum(given) != 1:
@@ -190,18 +183,11 @@ def _read_wanted(
     named = read_subject(subject, subject_file)
     if named == "" or "" in records:
         raise InvalidDeletion("an id is empty; give the id that the record was enrolled with")
-    return _Wanted(tuple(records), named or "")
-
-
-def _target_of(wanted: _Wanted, secret: FederationSecret, site: str) -> Records | Subject:
-    """Return records, at one site or (empty) anywhere, or a subject as the service may see them."""
-    if wanted.records:
-        return Records(frozenset(map(secret.reference, wanted.records)), site)
-    return Subject(secret.reference(wanted.subject))
+    return Wanted(tuple(records), named or "")
 
 
 def _find_asker(
-    wanted: _Wanted,
+    wanted: Wanted,
     site_dir: Path | None,
     asking: str | None,
     key: Path | None,
@@ -218,63 +204,18 @@ def _find_asker(
             "--site-dir asks as that site; leave --as, --signing-key, --secret, --site and --identity out"
         )
     shown = SiteFolder(site_dir).find_identity()
-    return *_ask_as_site(SiteFolder(site_dir), wanted), shown
-
-
-def _ask_as_site(folder: SiteFolder, wanted: _Wanted) -> tuple[Requester, Target]:
-    key = SigningKey.read(folder.signing_key) if folder.signing_key.exists() else None
-    with folder.open() as store:
-        site = store.description.site
-        if wanted == _Wanted():
-            return Requester(site, key, folder.read_secret() if key else None), WholeSite(site)
-        secret = folder.read_secret()
-        if wanted.subject and not store.records.knows_subject(secret.reference(wanted.subject)):
-            raise InvalidDeletion(
-                f"{site} holds no record of that subject, and no order has named it; compare the id, letter by letter, "
-                "with the one in what was enrolled; nothing was asked for"
-            )
-        references = [secret.reference(record) for record in wanted.records]
-        strangers = [
-            not (store.records.holds(reference) or store.records.has_deleted(reference)) for reference in references
-        ]
-    if any(strangers):
-        # The place stands for the id, which no error may hold.
-        raise InvalidDeletion(
-            f"{site} has never held {sum(strangers)} of the {len(strangers)} records, the first of them is number "
-            f"{strangers.index(True) + 1}; correct the ids, nothing was asked for"
-        )
-    return Requester(site, key, secret), _target_of(wanted, secret, site)
+    return *ask_as_site(SiteFolder(site_dir), wanted), shown
 
 
 def _ask_from_anywhere(
-    asking: str | None, key: Path | None, secret: Path | None, site: str | None, wanted: _Wanted
+    asking: str | None, key: Path | None, secret: Path | None, site: str | None, wanted: Wanted
 ) -> tuple[Requester, Target]:
     if asking is None:
         raise InvalidDeletion(
             f"say who asks: a site with --site-dir, or --as {OFFICER} with --signing-key and --secret"
         )
-    officer = asking in OFFICER_NAMES
-    if not officer and key is None:
-        raise InvalidDeletion(f"--as {asking} signs what it asks for; name its --signing-key, or ask with --site-dir")
-    if not officer and site not in (None, asking):
-        raise InvalidDeletion(f"--as {asking} asks for what {asking} holds; leave --site out")
-    where = site if officer else asking
-    asker = Requester(
-        OFFICER if officer else asking,
-        None if key is None else SigningKey.read(key),
-        None if secret is None else FederationSecret.read(secret),
-    )
-    if wanted == _Wanted():
-        if not where:
-            raise InvalidDeletion("--everything is about one site; name it with --site")
-        return asker, WholeSite(where)
-    if wanted.subject and site is not None:
-        raise InvalidDeletion("a subject is forgotten wherever the requester may ask; leave --site out")
-    if site == "":
-        raise InvalidDeletion("--site is empty; name a site, or leave it out to ask every site")
-    if asker.secret is None:
-        raise InvalidDeletion("ids become references with the federation secret; name its file with --secret")
-    return asker, _target_of(wanted, asker.secret, where or "")
+    asker = requester_named(asking, key, secret)
+    return asker, target_named(asker, wanted, site)
 
 
 def _confirm(site: str) -> None:
@@ -288,13 +229,13 @@ def _confirm(site: str) -> None:
 
 
 def _ask_and_wait(
-    service: DeletionService, request: DeletionRequest, sign: _Sign, wait: float, *, quiet: bool
+    service: DeletionService, request: DeletionRequest, sign: Sign, wait: float, *, quiet: bool
 ) -> list[RequestStatus]:
     """Submit a request and wait for answers; its id is said first, for whoever does not wait until the end."""
     statuses = list[RequestStatus]()
     try:
-        for part in split(request):
-            statuses.append(_submit(service, part, sign, request))
+        for status in submit_parts(service, request, sign):
+            statuses.append(status)
         with progress_bars(quiet=quiet) as bars:
             said = f"request {request.request_id} stands in the ledger"
             waiting = "; waiting for the sites, Ctrl-C ends the waiting and not the request"
@@ -308,22 +249,6 @@ def _ask_and_wait(
             err=True,
         )
         raise
-
-
-def _sign(
-    service: DeletionService, asker: Requester, part: DeletionRequest, days: float, *, again: bool
-) -> DeletionRequest:
-    """Sign a request, or sign it as it was, where the ledger has lost it and sites have carried it out."""
-    lost = service.recalled(part.request_id, "" if asker.name == OFFICER else asker.name) if again else ()
-    return asker.sign_again(part, lost, utc_now()) or asker.sign(part, utc_now(), days)
-
-
-def _submit(service: DeletionService, part: DeletionRequest, sign: _Sign, request: DeletionRequest) -> RequestStatus:
-    try:
-        return service.submit(sign(part))
-    except ServiceUnavailable as error:
-        # The request may have arrived and only the answer been lost; with its id, asking again is asking once.
-        raise ServiceUnavailable(f"{error}; then ask again with --request-id {request.request_id}") from None
 
 
 def _show_answers(bars: Progress) -> Callable[[Sequence[RequestStatus]], None]:

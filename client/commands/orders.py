@@ -27,6 +27,7 @@ from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.log_format import LogFormat, log_lines
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 
@@ -43,7 +44,10 @@ _EXPIRES_SOON = timedelta(days=30)
 
 @faults_explained()
 def agent(
-    site_dir: SiteDirOption, service: ServiceOption = DEFAULT_SERVICE, insecure_orders: _InsecureOption = False
+    site_dir: SiteDirOption,
+    service: ServiceOption = DEFAULT_SERVICE,
+    insecure_orders: _InsecureOption = False,
+    log_format: Annotated[LogFormat, typer.Option(help="How log lines on stderr are written.")] = LogFormat.TEXT,
 ) -> None:
     """Carry out deletion orders as they come, until SIGINT or SIGTERM.
 
@@ -52,12 +56,11 @@ def agent(
 
     Example: munkey-client agent --site-dir hospital-1 --service 127.0.0.1:9440
     """
-    _log_to_stderr()
     folder = SiteFolder(site_dir)
-    identity = _identity_of(folder)
     with (
+        log_lines(logging.StreamHandler(), log_format, logger),
         folder.open_to_hear(insecure=insecure_orders) as store,
-        DeletionChannel(service, identity=identity) as channel,
+        DeletionChannel(service, identity=_identity_of(folder)) as channel,
         _stopped_by_signals(channel) as stop,
     ):
         typer.echo(f"deletion agent of {store.description.site}: orders after {store.orders.last} from {service}")

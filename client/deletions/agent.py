@@ -15,7 +15,7 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, KeyStoreError, ServiceUnavailable
+from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, KeyStoreError, NotAllowed, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.service.deletion_service import MOST_TOGETHER, DeletionService
 from fedmunkey.common.service.waiting import Draw, Wait, jitter, pauses, wait_for_service
@@ -148,15 +148,20 @@ def catch_up(
     answering = Answering(store, service, proofs)
     site, chain = store.description.site, store.orders.chain()
     lists: Iterator[list[DeletionOrder]] | None = None
+    mismatch = ""
     if chain is not None and not store.orders.lacks_targets():
         lists = service.watch_together(site, store.orders.last, chain=chain)
         try:
             lists = itertools.chain([next(lists, [])], lists)
+        except NotAllowed:
+            raise
         except InvalidDeletion as error:
-            logger.warning("%s", error)
-            lists = None
+            mismatch, lists = str(error), None
     if lists is None:
         applied = answering.apply_from_the_first(service.watch_together(site, 0))
+        if mismatch:
+            # A site that is not served at all hears that as an error, and once.
+            logger.warning("%s", mismatch)
     else:
         answering.give()
         applied = [answer for together in lists if together for answer in answering.apply(together)]
@@ -201,13 +206,15 @@ class DeletionAgent:
         self._on_order = on_order
         self._draw = draw or jitter()
         self._pauses = pauses(self._draw)
+        self._refused = ""
 
     def run(self, stop: threading.Event) -> None:
         """Serve until `stop` is set and the stream ends; what may pass is tried again and again.
 
-        That is a service that cannot be reached, a key store that others keep busy, and a full disk. Whoever sets
-        `stop` also closes the service, which ends the stream. Raises `InvalidDeletion` if the service does not serve
-        this site's orders from where it is. Raises `sqlite3.DatabaseError` if the key store is damaged.
+        That is a service that cannot be reached, or that refuses this site as one that was revoked, which is said once,
+        a key store that others keep busy, and a full disk. Whoever sets `stop` also closes the service, which ends the
+        stream. Raises `InvalidDeletion` if the service does not serve this site's orders from where it is. Raises
+        `sqlite3.DatabaseError` if the key store is damaged.
         """
         while not stop.is_set():
             try:
@@ -215,6 +222,15 @@ class DeletionAgent:
             except BrokenPipeError:
                 # Nobody reads what `on_order` prints any more.
                 raise
+            except NotAllowed as error:
+                if str(error) != self._refused:
+                    self._refused = str(error)
+                    logger.error(
+                        "the coordinator refuses this site: %s; no order is heard until it takes the site again, which "
+                        "is tried without a further word",
+                        error,
+                    )
+                stop.wait(next(self._pauses))
             except (ServiceUnavailable, KeyStoreError, sqlite3.OperationalError, OSError) as error:
                 if stop.is_set():
                     return
@@ -228,6 +244,8 @@ class DeletionAgent:
             self._tell(catch_up(self._store, self._service))
         try:
             self._follow_on()
+        except NotAllowed:
+            raise
         except InvalidDeletion:
             # The ledger may be another one; a service that does not serve this site says so again.
             self._tell(catch_up(self._store, self._service))
@@ -242,7 +260,7 @@ class DeletionAgent:
         for orders in self._service.watch_together(site, last, follow=True, chain=chain or b""):
             acknowledgements = answering.apply(orders)
             proofs.witness(self._service)
-            self._pauses = pauses(self._draw)
+            self._pauses, self._refused = pauses(self._draw), ""
             self._tell(acknowledgements)
 
     def _tell(self, acknowledgements: Sequence[Acknowledgement]) -> None:

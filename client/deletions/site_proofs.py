@@ -18,7 +18,7 @@ from fedmunkey.client.key_store.removal import Hearing
 from fedmunkey.client.site import SiteFolder, check_witness_state
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, Records, SiteState
-from fedmunkey.common.errors import InvalidProof, KeyStoreError
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof, KeyStoreError, NotAllowed
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
@@ -128,11 +128,29 @@ class SiteProofs:
         return kept
 
     def witness(self, service: DeletionService) -> bool:
-        """Look at the coordinator's log and return whether all is well; see `client.deletions.witness.witness`."""
+        """Look at the coordinator's log and return whether all is well; see `client.deletions.witness.witness`.
+
+        Raises `NotAllowed` where the service refuses this site its orders as well.
+        """
         if not self._checks():
             return True
+        store = self._store
+
+        def still_served() -> None:
+            orders = service.watch_together(
+                store.description.site, store.orders.last, chain=store.orders.chain() or b""
+            )
+            try:
+                next(orders, None)
+            except NotAllowed:
+                raise
+            except InvalidDeletion:
+                # It has other orders than this site knows, which is seen to elsewhere.
+                return
+
+        pending = store.orders.unacknowledged()
         return witness(
-            service, self._book, self._trust.read(), self._clock(), pending=self._store.orders.unacknowledged()
+            service, self._book, self._trust.read(), self._clock(), pending=pending, still_served=still_served
         )
 
     def _hear(self, order: DeletionOrder, opened: OpenedRequest) -> Hearing:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
-from fedmunkey.common.errors import InvalidDeletion, InvalidProof, ServiceUnavailable
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof, NotAllowed, ServiceUnavailable
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate, receipt_leaf, restored_leaf
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
 from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
@@ -25,7 +25,13 @@ _LOOKS = 5
 
 
 def witness(
-    service: DeletionService, book: ReceiptBook, trust: TrustedKeys, now: datetime, *, pending: Collection[int] = ()
+    service: DeletionService,
+    book: ReceiptBook,
+    trust: TrustedKeys,
+    now: datetime,
+    *,
+    pending: Collection[int] = (),
+    still_served: Callable[[], object] = lambda: None,
 ) -> bool:
     """Look at the coordinator's log; keep its head if it extends the one that was seen last, else raise the alarm.
 
@@ -35,7 +41,8 @@ def witness(
     A site that has raised the alarm goes on forgetting, for its requesters' signatures do not depend on the log.
     Without a trusted key of the log there is nothing to check. Orders that are `pending`, because the coordinator has
     not taken their answers yet or has refused them, cannot have their receipts in its log. Returns whether all is well;
-    raises `ServiceUnavailable` if the service cannot be reached.
+    raises `ServiceUnavailable` if the service cannot be reached. Where it refuses to show its log, `still_served` is
+    called, and may raise: whoever is refused everything is no member any more, which is no fault of the log.
     """
     if not trust.of(Role.LOG):
         return True
@@ -52,6 +59,8 @@ def witness(
             named = {f"the receipt for order {number}": leaf for number, leaf in leaves.items()}
             head = _check(update, seen, named, trust)
         except (InvalidDeletion, InvalidProof) as error:
+            if isinstance(error, NotAllowed):
+                still_served()
             if seen is not None and _follow_restored(service, book, trust, now):
                 # Answers that the coordinator has lost are given again first; the next look asks for all receipts.
                 _give_back(service, book, trust, now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -56,6 +57,11 @@ class SiteFile(SettingsFile):
             "fewest-evaluated": self.fewest_evaluated,
             **chosen,
         }
+
+    @property
+    def listening(self) -> Mapping[str, str]:
+        """Where the site's programs listen."""
+        return {"runtime": self.runtime}
 
     @property
     def folder(self) -> Path:

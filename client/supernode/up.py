@@ -11,6 +11,7 @@ import typer
 
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
+from fedmunkey.client.supernode.doctor import diagnose
 from fedmunkey.client.supernode.site_file import APPS_READY, SUPERNODE_READY, SiteFile
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
@@ -30,7 +31,8 @@ class Part(StrEnum):
 def up(
     file: Annotated[Path, typer.Argument(help="The site's settings, in TOML.", show_default=False)],
     check: Annotated[
-        bool, typer.Option("--check", help="Only check the file, the identity and the key store.")
+        bool,
+        typer.Option("--check", help="Only look for what keeps it from starting, as munkey-client doctor does."),
     ] = False,
     only: Annotated[
         Part | None,
@@ -45,16 +47,19 @@ def up(
     """
     settings = SiteFile.read(file)
     if only is Part.SUPERNODE:
+        # It may not look at what the doctor looks at.
         identity = Identity.read(settings.supernode.identity)
         check_kept_apart(settings)
         who = f"SuperNode of {identity.name}"
+        if check:
+            typer.echo(f"{file} can be used by the account of the {who}")
+            return
+    elif check:
+        raise typer.Exit(diagnose(file, only_stopping=True, as_json=False))
     else:
-        identity = Identity.read(settings.identity)
+        Identity.read(settings.identity)
         with SiteFolder(settings.site_dir).open_to_hear() as store:
             who = f"site {store.description.site}"
-    if check:
-        typer.echo(f"{file} can be used: {identity.role} {identity.name}, {who}")
-        return
     keep_running(children(settings, file, only), settings, f"{who} is up")
 
 
@@ -77,6 +82,7 @@ def check_kept_apart(settings: SiteFile) -> None:
 def children(settings: SiteFile, file: Path, only: Part | None = None) -> list[Child]:
     """Return the site's processes in the order in which they start: it can forget before it can learn."""
     agent = ["agent", "--site-dir", str(settings.site_dir), "--service", settings.deletion_service]
+    agent += ["--log-format", settings.log_format.value]
     programs = "fedmunkey.client.supernode"
     path = str(file.absolute())
     site = [

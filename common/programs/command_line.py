@@ -8,8 +8,9 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import click
 import typer
@@ -31,9 +32,8 @@ def application(summary: str, group: type[TyperGroup] | None = None) -> typer.Ty
         cls=group,
         help=summary,
         # Without one, typer takes a group for the one command that it knows of.
-        callback=None if group is None else _begin,
+        callback=_begin,
         no_args_is_help=True,
-        add_completion=False,
         pretty_exceptions_enable=False,
     )
 
@@ -127,7 +127,18 @@ def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _begin() -> None:
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"{Path(sys.argv[0]).name} {version('fedmunkey')}")
+        raise typer.Exit
+
+
+def _begin(
+    _: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and end.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
     """Do nothing before a command."""
 
 

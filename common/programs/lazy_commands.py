@@ -14,25 +14,32 @@ from typing import Any
 
 import click
 import typer
-from typer.core import TyperGroup
+from click.shell_completion import CompletionItem
+from typer.core import TyperCommand, TyperGroup
 
 
 class LazyCommands(MutableMapping[str, click.Command]):
     """Commands by name; each is made when it is first asked for.
 
     Places say where each command's function is, `package.module:function`, in the order in which they are listed;
-    others are there already and are listed last.
+    others are there already and are listed last. `kinds` are the classes of those that are more than a plain command.
     """
 
-    def __init__(self, places: Mapping[str, str], others: Mapping[str, click.Command]) -> None:
+    def __init__(
+        self,
+        places: Mapping[str, str],
+        others: Mapping[str, click.Command],
+        kinds: Mapping[str, type[TyperCommand]] | None = None,
+    ) -> None:
         self._places = dict(places)
         self._made = dict(others)
+        self._kinds = kinds or {}
 
     def __getitem__(self, name: str) -> click.Command:
         if name not in self._made:
             module, _, function = self._places[name].partition(":")
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            single.command(name)(getattr(import_module(module), function))
+            single.command(name, cls=self._kinds.get(name))(getattr(import_module(module), function))
             self._made[name] = typer.main.get_command(single)
         return self._made[name]
 
@@ -68,18 +75,29 @@ def _docstring(place: str) -> str:
     raise AttributeError(f"module {module!r} has no function {function!r}")
 
 
-def lazy_group(places: Mapping[str, str], aliases: Mapping[str, str] | None = None) -> type[TyperGroup]:
+def lazy_group(
+    places: Mapping[str, str],
+    aliases: Mapping[str, str] | None = None,
+    kinds: Mapping[str, type[TyperCommand]] | None = None,
+) -> type[TyperGroup]:
     """Return the class of a group that has the commands at some places, for `typer.Typer(cls=...)`.
 
-    An alias is another name of a command, which no help lists.
+    An alias is another name of a command, which no help lists. `kinds` are as for `LazyCommands`.
     """
     other_names = aliases or {}
 
     class LazyGroup(TyperGroup):
         def __init__(self, **attributes: Any) -> None:
             super().__init__(**attributes)
-            self.commands = self._lazy = LazyCommands(places, self.commands)
+            self.commands = self._lazy = LazyCommands(places, self.commands, kinds)
             self._listing = False
+
+        def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+            self._listing = True
+            try:
+                return super().shell_complete(ctx, incomplete)
+            finally:
+                self._listing = False
 
         def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
             self._listing = True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +16,8 @@ from fedmunkey.common.service.foreign_text import printable
 
 FIELDS = "fields"
 """The attribute of a log record that holds what a JSON line says beside the message."""
+
+_LEVEL = re.compile(r"(?:[\d-]+ [\d:,]+ )?(DEBUG|INFO|WARNING|ERROR|CRITICAL) ?:?\s+")
 
 
 class LogFormat(StrEnum):
@@ -47,17 +51,35 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return a record's line."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": printable(record.getMessage()),
-            **getattr(record, FIELDS, {}),
-        }
+        more = dict(getattr(record, FIELDS, {}))
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        written = json.dumps(line, ensure_ascii=False)
-        return "".join(part if part.isprintable() else json.dumps(part)[1:-1] for part in written)
+            more["error"] = self.formatException(record.exc_info)
+        at = datetime.fromtimestamp(record.created, UTC)
+        return _json_line(at, record.levelname.lower(), record.name, record.getMessage(), **more)
+
+
+def said_in_json(name: str, line: str, now: datetime) -> str:
+    """Return a line that a program has printed as a JSON object: as it is, if it is one, or with the program's name.
+
+    Of what Flower and Python's own logging write, the level is taken over.
+    """
+    with contextlib.suppress(ValueError):
+        if isinstance(json.loads(line), dict):
+            return _escaped(line)
+    found = _LEVEL.match(line)
+    level, message = (found[1].lower(), line[found.end() :]) if found else ("info", line)
+    return _json_line(now, level, name, message)
+
+
+def _json_line(at: datetime, level: str, logger: str, message: str, **more: Any) -> str:
+    line = {"time": at.isoformat(timespec="milliseconds"), "level": level, "logger": logger}
+    written = json.dumps({**line, "message": printable(message), **more}, ensure_ascii=False)
+    return _escaped(written)
+
+
+def _escaped(document: str) -> str:
+    """Return a JSON document of which everything can be printed."""
+    return "".join(part if part.isprintable() else json.dumps(part)[1:-1] for part in document)
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import tomllib
 from abc import abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities.identity import IDENTITY_FOLDER
@@ -40,7 +41,7 @@ class SettingsFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True)
 
     log_format: LogFormat = LogFormat.TEXT
-    start_seconds: float = START_SECONDS
+    start_seconds: float = Field(START_SECONDS, gt=0, allow_inf_nan=False)
 
     @property
     @abstractmethod
@@ -56,6 +57,22 @@ class SettingsFile(BaseModel):
     def flower_home(self) -> Path:
         """Where Flower keeps what it writes."""
         return self.folder / "flower"
+
+    @property
+    @abstractmethod
+    def listening(self) -> Mapping[str, str]:
+        """The addresses at which the machine's programs listen, by their settings; an empty one is not used."""
+
+    def _check_ports(self, path: Path) -> None:
+        """Check that no port is given twice; raises `InvalidSetting`. Hosts do not matter."""
+        known: dict[int, str] = {}
+        for setting, address in self.listening.items():
+            if not address:
+                continue
+            port = split_address(address)[1]
+            if port in known:
+                raise InvalidSetting(f"{path}: {known[port]} and {setting} both have port {port}; give each its own")
+            known[port] = setting
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -83,6 +100,7 @@ class SettingsFile(BaseModel):
             raise InvalidSetting(f"{path}: {explain(first, known)}") from None
         except InvalidSetting as error:
             raise InvalidSetting(f"{path}: {error}") from None
+        checked._check_ports(path)
         folder = path.absolute().parent
         paths = {name: folder / value for name, value in checked if isinstance(value, Path)}
         return checked.model_copy(update=paths)

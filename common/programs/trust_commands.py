@@ -12,6 +12,7 @@ import typer
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.programs import command_line
+from fedmunkey.common.programs.configured import Configuration
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.common.proofs.signing.statements import write_time
@@ -28,8 +29,11 @@ _NamedArgument = Annotated[
 _DATE = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]
 
 
-def trust_application(program: str) -> typer.Typer:
-    """Return the commands; `program` is what the examples in their help begin with."""
+def trust_application(program: str, configuration: Configuration) -> typer.Typer:
+    """Return the commands; `program` is what the examples in their help begin with.
+
+    Without `--in` they act on the folder that the program's file of settings names.
+    """
     app = typer.Typer(
         no_args_is_help=True,
         help=f"""Say whose keys are believed: requesters', sites' and the log's.
@@ -39,7 +43,7 @@ def trust_application(program: str) -> typer.Typer:
     )
     for command in (add, show, end, revoke, require):
         command_help = (command.__doc__ or "").replace("PROGRAM", program)
-        app.command(help=command_help)(command)
+        app.command(cls=configuration.command(), help=command_help)(command)
     return app
 
 

@@ -68,11 +68,14 @@ def explain(
     """Return what a call that gRPC says has failed means for its caller.
 
     `service` names whom it has called, `way_out` says what to do where that cannot answer. A refusal becomes an error
-    of the class `refused`, and so does a service that does not know the call, where `nobody` says what that means.
+    of the class `refused`, or `NotAllowed` where that is such a class and the caller may not; so does a service that
+    does not know the call, where `nobody` says what that means.
     `find_fault` is asked why no connection comes about, as `Connection.fault`.
     """
     status, details = status_of(error)
     if status in _REFUSALS:
+        if status is grpc.StatusCode.PERMISSION_DENIED and issubclass(NotAllowed, refused):
+            refused = NotAllowed
         return refused(details or f"{service} refused the call ({status.name})")
     if nobody and status is grpc.StatusCode.UNIMPLEMENTED:
         return refused(nobody)

@@ -11,14 +11,23 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
+from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, RequestsFound, SitesFound
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, RefusedContributions, ServiceUnavailable
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.service.call_errors import explain, status_of
-from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
+from fedmunkey.common.service.console_service import ConsoleService
+from fedmunkey.common.service.deletion_service import StatusPage
 from fedmunkey.common.service.foreign_text import printable
+from fedmunkey.common.service.listing_wire import (
+    found_from_wire,
+    moved_from_wire,
+    overview_from_wire,
+    query_to_wire,
+    sites_from_wire,
+)
 from fedmunkey.common.service.order_reader import OrderReader
 from fedmunkey.common.service.secure_connection import Connection
 from fedmunkey.common.service.wire import (
@@ -89,7 +98,7 @@ class _TooMuch(ServiceUnavailable):
         self.seconds = seconds
 
 
-class DeletionChannel(DeletionService):
+class DeletionChannel(ConsoleService):
     """A connection to the deletion service; one may be shared by several threads.
 
     Nothing is sent before the first call, and a lost connection is made again by the next one.
@@ -237,6 +246,35 @@ class DeletionChannel(DeletionService):
             message = deletion_pb2.GetRecalledRequest(request_id=request_id, site=site)
         return tuple(self._call(self._stub.GetRecalled, message).receipts)
 
+    def find(self, query: RequestQuery) -> RequestsFound:
+        """Return a page of requests; see `ConsoleService.find`."""
+        return found_from_wire(self._call(self._stub.Find, query_to_wire(query)))
+
+    def moves(self, reader: str, after: int = 0) -> Iterator[Moved]:
+        """Yield which requests move, until `close`; see `ConsoleService.moves`.
+
+        A service that stops, or is lost, raises `ServiceUnavailable`.
+        """
+        with writing("a request for what moves"):
+            message = deletion_pb2.FollowRequest(reader=reader, after=after)
+        return self._follow_moves(message)
+
+    def sites(self, reader: str) -> SitesFound:
+        """Return the sites; see `ConsoleService.sites`."""
+        with writing("a reader"):
+            message = deletion_pb2.ListSitesRequest(reader=reader)
+        return sites_from_wire(self._call(self._stub.ListSites, message))
+
+    def overview(self, reader: str) -> Overview:
+        """Return counts; see `ConsoleService.overview`."""
+        with writing("a reader"):
+            message = deletion_pb2.GetOverviewRequest(reader=reader)
+        return overview_from_wire(self._call(self._stub.GetOverview, message))
+
+    def _follow_moves(self, message: deletion_pb2.FollowRequest) -> Iterator[Moved]:
+        with self._stream(self._stub.Follow, message) as stream:
+            yield from map(moved_from_wire, stream)
+
     def _backlog(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
         def read(message: deletion_pb2.WatchRequest, timeout: float) -> tuple[list[DeletionOrder], bool]:
             """Return some orders, and whether these were all."""
@@ -261,12 +299,12 @@ class DeletionChannel(DeletionService):
                 message = deletion_pb2.WatchRequest(site=message.site, after=orders[-1].number)
 
     def _follow(self, message: deletion_pb2.WatchRequest) -> Iterator[DeletionOrder]:
-        with self._stream(message) as stream:
+        with self._stream(self._stub.Watch, message) as stream:
             for order, _ in _sized(stream):
                 yield order
 
     def _follow_together(self, message: deletion_pb2.WatchRequest) -> Iterator[list[DeletionOrder]]:
-        with self._stream(message) as stream:
+        with self._stream(self._stub.Watch, message) as stream:
             reader = OrderReader(_sized(stream))
             try:
                 while orders := reader.take():
@@ -276,10 +314,10 @@ class DeletionChannel(DeletionService):
                 reader.close()
 
     @contextmanager
-    def _stream(self, message: deletion_pb2.WatchRequest) -> Iterator[Any]:
+    def _stream(self, method: Callable[..., Any], message: Any) -> Iterator[Any]:
         """Give a stream that is followed until this connection is closed; an end by itself is an error."""
         try:
-            stream = self._stub.Watch(message)
+            stream = method(message)
         except ValueError:
             raise self._is_closed() from None
         try:
@@ -290,7 +328,9 @@ class DeletionChannel(DeletionService):
             raise self._explain(error) from None
         finally:
             stream.cancel()
-        raise ServiceUnavailable(f"the deletion service at {self._address} ended the stream of orders; watch it again")
+        raise ServiceUnavailable(
+            f"the deletion service at {self._address} ended a stream that was followed; follow it again"
+        )
 
     def _call(self, method: Callable[..., _Answer], message: Any) -> _Answer:
         """Make a call; one that the service has had too many of is made again when it says, for a while."""
@@ -328,6 +368,8 @@ class DeletionChannel(DeletionService):
             refused=InvalidDeletion,
             seconds=self._timeout,
             find_fault=self._connection.fault,
+            nobody=f"the deletion service at {self._address} is of an earlier version that does not know this call; "
+            "ask the coordinator to upgrade it",
         )
 
 

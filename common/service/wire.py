@@ -179,7 +179,7 @@ def progress_from_wire(message: deletion_pb2.SiteProgress) -> SiteProgress:
         acknowledgement=(
             acknowledgement_from_wire(message.acknowledgement) if message.HasField("acknowledgement") else None
         ),
-        acknowledged_at=_time_from_wire(message.acknowledged_at) if message.HasField("acknowledged_at") else None,
+        acknowledged_at=time_from_wire(message.acknowledged_at) if message.HasField("acknowledged_at") else None,
         reason=message.reason,
     )
 
@@ -190,7 +190,7 @@ def status_to_wire(status: RequestStatus) -> deletion_pb2.RequestStatus:
         message = deletion_pb2.RequestStatus(
             request=request_to_wire(status.request),
             sites=[progress_to_wire(progress) for progress in status.sites],
-            state=_REQUEST_STATES[status.recorded],
+            state=request_state_to_wire(status.recorded),
             extension=status.extension,
         )
         message.submitted_at.FromDatetime(status.submitted_at)
@@ -203,20 +203,30 @@ def status_to_wire(status: RequestStatus) -> deletion_pb2.RequestStatus:
 
 def status_from_wire(message: deletion_pb2.RequestStatus) -> RequestStatus:
     """Read a request's status; raises `InvalidDeletion` if any part of it cannot be read."""
-    if message.state not in _REQUEST_STATES_FROM_WIRE:
-        raise InvalidDeletion(f"a request has an unknown state ({int(message.state)})")
     status = RequestStatus(
         request=request_from_wire(message.request),
-        submitted_at=_time_from_wire(message.submitted_at),
+        submitted_at=time_from_wire(message.submitted_at),
         sites=tuple(progress_from_wire(progress) for progress in message.sites),
-        recorded=_REQUEST_STATES_FROM_WIRE[message.state],
-        due_at=_time_from_wire(message.due_at) if message.HasField("due_at") else None,
+        recorded=request_state_from_wire(message.state),
+        due_at=time_from_wire(message.due_at) if message.HasField("due_at") else None,
         extension=message.extension,
-        renew_by=_time_from_wire(message.renew_by) if message.HasField("renew_by") else None,
+        renew_by=time_from_wire(message.renew_by) if message.HasField("renew_by") else None,
     )
     shown = [text for progress in status.sites for text in (progress.site, progress.reason)]
-    _check_lines(status.request.request_id, status.extension, *shown)
+    check_lines(status.request.request_id, status.extension, *shown)
     return status
+
+
+def request_state_to_wire(state: RequestState | None) -> deletion_pb2.RequestState:
+    """Write a request's state, or that it is to be derived from the sites'."""
+    return _REQUEST_STATES[state]
+
+
+def request_state_from_wire(number: int) -> RequestState | None:
+    """Read what `request_state_to_wire` wrote; raises `InvalidDeletion` for a number that stands for nothing."""
+    if number not in _REQUEST_STATES_FROM_WIRE:
+        raise InvalidDeletion(f"a request has an unknown state ({int(number)})")
+    return _REQUEST_STATES_FROM_WIRE[number]
 
 
 def move_to_wire(move: Move) -> deletion_pb2.Move:
@@ -229,12 +239,15 @@ def move_to_wire(move: Move) -> deletion_pb2.Move:
 
 def move_from_wire(message: deletion_pb2.Move) -> Move:
     """Read one line of a request's history; raises `InvalidDeletion` if its time is out of range."""
-    _check_lines(message.site, message.before, message.after, message.reason)
-    return Move(_time_from_wire(message.at), message.site, message.before, message.after, message.reason)
+    check_lines(message.site, message.before, message.after, message.reason)
+    return Move(time_from_wire(message.at), message.site, message.before, message.after, message.reason)
 
 
-def _check_lines(*texts: str) -> None:
-    """Check what is about to be shown: a line break in a reason would look like a line of our own."""
+def check_lines(*texts: str) -> None:
+    """Check what is about to be shown: a line break in a reason would look like a line of our own.
+
+    Raises `InvalidDeletion`.
+    """
     # The ledger says who left before it says why.
     if not all(is_line(text, 2 * LINE_CHARACTERS) for text in texts):
         raise InvalidDeletion("the service sent a text that is not one printable line; it is not shown")
@@ -298,7 +311,7 @@ def need_to_wire(need: RenewalNeed) -> deletion_pb2.GetRenewalResponse:
 
 def need_from_wire(message: deletion_pb2.GetRenewalResponse) -> RenewalNeed:
     """Read what is owed; raises `InvalidDeletion` if its time is out of range."""
-    renew_by = _time_from_wire(message.renew_by) if message.HasField("renew_by") else None
+    renew_by = time_from_wire(message.renew_by) if message.HasField("renew_by") else None
     return RenewalNeed(message.entries, renew_by, message.records if message.HasField("records") else None)
 
 
@@ -309,7 +322,8 @@ def _state_from_wire(number: int) -> SiteState:
     return state
 
 
-def _time_from_wire(message: Any) -> datetime:
+def time_from_wire(message: Any) -> datetime:
+    """Read a time; raises `InvalidDeletion` if it is out of range."""
     try:
         time: datetime = message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 
 from fedmunkey.common.errors import InvalidSetting
 
@@ -49,3 +50,14 @@ def network_of(host: str) -> str:
         mapped = address.ipv4_mapped
         return str(mapped or ipaddress.ip_network((int(address) >> 64 << 64, 64)))
     return host
+
+
+def can_listen(address: str) -> str:
+    """Return why this machine cannot listen at an address; empty if it can."""
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), port), family=family).close()
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    return ""

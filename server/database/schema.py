@@ -16,9 +16,9 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.server.database import log_tables, member_tables  # noqa: F401 (tables of the same database)
 from fedmunkey.server.database.connection import SQLITE, have_to_itself
-from fedmunkey.server.database.tables import AcknowledgementRow, Base, ContributionRow, ReleaseRow
+from fedmunkey.server.database.tables import AcknowledgementRow, Base, ContributionRow, EventRow, ReleaseRow, RequestRow
 
-SCHEMA_REVISION = "0007"
+SCHEMA_REVISION = "0008"
 """What the tables are that `tables.py`, `log_tables.py` and `member_tables.py` describe."""
 
 _REVISION_TABLE = sa.Table("ledger_revision", Base.metadata, sa.Column("version_num", sa.String(32), primary_key=True))
@@ -85,6 +85,13 @@ def _make_releases(connection: Connection) -> None:
     Base.metadata.create_all(connection, tables)
 
 
+def _make_list_indexes(connection: Connection) -> None:
+    """Add the indexes that lists of requests are read by."""
+    for row in (RequestRow, EventRow):
+        for index in Base.metadata.tables[row.__tablename__].indexes:
+            index.create(connection, checkfirst=True)
+
+
 def _row_of(former: sa.Row[tuple[object, ...]]) -> dict[str, object]:
     answer = Acknowledgement(
         number=former.number,
@@ -115,5 +122,6 @@ def _loss(epsilon: float | None, delta: float | None, records: int | None) -> Pr
 _STEPS: Mapping[str, tuple[str, Callable[[Connection], None]]] = {
     "0005": ("0006", _make_documents),
     "0006": ("0007", _make_releases),
+    "0007": ("0008", _make_list_indexes),
 }
 """From each older revision, the next one and how it is reached."""

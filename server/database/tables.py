@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fedmunkey.common.deletions.references import REFERENCE_BYTES
-from fedmunkey.common.deletions.states import OPEN_ORDERS, SiteState
+from fedmunkey.common.deletions.states import OPEN_ORDERS, RequestState, SiteState
 
 NAME_CHARACTERS = 100
 REQUEST_ID_CHARACTERS = 200
@@ -84,7 +84,13 @@ class RequestRow(Base):
     """A deletion request; `target_kind` says which of the target's columns are filled."""
 
     __tablename__ = "requests"
-    __table_args__ = (Index("requests_by_state", "state", "due_at"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        Index("requests_by_state", "state", "due_at"),
+        # What a list filters and sorts by, so that it reads no row that it does not show.
+        Index("requests_by_requester", "requester", "state", "due_at", "target_kind"),
+        Index("requests_by_submission", "submitted_at", "requester"),
+        {"sqlite_autoincrement": True},
+    )
     number: Mapped[int] = mapped_column(primary_key=True)
     request_id: Mapped[str] = mapped_column(String(REQUEST_ID_CHARACTERS), unique=True)
     requester: Mapped[str] = mapped_column(String(NAME_CHARACTERS))
@@ -160,6 +166,12 @@ class EventRow(Base):
     before: Mapped[str] = mapped_column(String(40))
     after: Mapped[str] = mapped_column(String(40))
     reason: Mapped[str] = mapped_column(Text)
+
+
+REQUEST_ENDED = (EventRow.site == "") & EventRow.after.in_([state.value for state in RequestState if state.final])
+"""Selects events that ended a request."""
+
+Index("events_ended", EventRow.at, EventRow.request, sqlite_where=REQUEST_ENDED, postgresql_where=REQUEST_ENDED)
 
 
 @event.listens_for(EventRow.__table__, "after_create")

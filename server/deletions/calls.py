@@ -14,10 +14,17 @@ from typing import Any, TypeVar
 
 import grpc
 
+from fedmunkey.common.deletions.listing import Moved
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest
 from fedmunkey.common.errors import RefusedContributions, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit, is_armed
 from fedmunkey.common.service.call_errors import ending
+from fedmunkey.common.service.listing_wire import (
+    found_to_wire,
+    overview_to_wire,
+    query_from_wire,
+    sites_to_wire,
+)
 from fedmunkey.common.service.wire import (
     MESSAGE_BYTES,
     acknowledgement_from_wire,
@@ -34,6 +41,7 @@ from fedmunkey.common.service.wire import (
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
 from fedmunkey.server.deletions.completions import Completions
 from fedmunkey.server.deletions.ledger_service import MOST_ORDERS, LedgerService, News
+from fedmunkey.server.deletions.move_streams import MoveStreams
 from fedmunkey.server.deletions.order_streams import OrderStream, OrderStreams
 from fedmunkey.server.deletions.presence import Presence
 
@@ -56,6 +64,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         self._service = service
         self._presence = presence
         self._streams = OrderStreams()
+        self._moves = MoveStreams(self._last_event)
         self._completions = Completions()
         self._stopping = False
         self._delivered: list[tuple[str, int]] = []
@@ -74,6 +83,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
     def stop(self) -> None:
         """End every stream that is being followed."""
         self._stopping = True
+        self._moves.stop()
         self._streams.wake_all()
 
     def close(self) -> None:
@@ -118,6 +128,38 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             context, self._readers, lambda: [move_to_wire(move) for move in self._service.history(message.request_id)]
         )
         return deletion_pb2.HistoryResponse(moves=moves)
+
+    async def Find(self, message: deletion_pb2.FindRequest, context: Any) -> Any:  # noqa: N802
+        """Tell a page of a list of requests."""
+        return await self._in_thread(
+            context, self._readers, lambda: found_to_wire(self._service.find(query_from_wire(message)))
+        )
+
+    async def ListSites(self, message: deletion_pb2.ListSitesRequest, context: Any) -> Any:  # noqa: N802
+        """Tell which sites there are."""
+        return await self._in_thread(context, self._readers, lambda: sites_to_wire(self._service.sites(message.reader)))
+
+    async def GetOverview(self, message: deletion_pb2.GetOverviewRequest, context: Any) -> Any:  # noqa: N802
+        """Tell counts."""
+        return await self._in_thread(
+            context, self._readers, lambda: overview_to_wire(self._service.overview(message.reader))
+        )
+
+    async def Follow(  # noqa: N802
+        self, message: deletion_pb2.FollowRequest, context: Any
+    ) -> AsyncIterator[deletion_pb2.FollowResponse]:
+        """Send what moves."""
+        ledger = self._service.ledger
+
+        async def read(after: int) -> tuple[Moved, ...]:
+            return await self._in_thread(context, self._readers, lambda: ledger.moves_after(message.reader, after))
+
+        try:
+            async for moved in self._moves.follow(message.after, read):
+                yield deletion_pb2.FollowResponse(event=moved.event, request_id=moved.request_id)
+        except ServiceUnavailable as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the deletion service is stopping")
 
     async def Acknowledge(self, message: deletion_pb2.AcknowledgeRequest, context: Any) -> Any:  # noqa: N802
         """Write a site's answer."""
@@ -193,6 +235,9 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             finally:
                 if message.follow:
                     self._presence.disconnect(site)
+
+    async def _last_event(self) -> int:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._service.ledger.last_event)
 
     async def _send(
         self, message: deletion_pb2.WatchRequest, stream: OrderStream, context: Any

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, RequestsFound, SitesFound
 from fedmunkey.common.deletions.order_chain import extend_chain
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
@@ -21,9 +22,11 @@ from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, signature_digest
-from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
+from fedmunkey.common.service.console_service import ConsoleService
+from fedmunkey.common.service.deletion_service import StatusPage
 from fedmunkey.common.service.wire import check_size
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
+from fedmunkey.server.deletions.move_streams import LOOK_SECONDS
 from fedmunkey.server.ledger.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
 
 MOST_ORDERS = 256
@@ -49,7 +52,7 @@ class News:
     replaced: bool = False
 
 
-class LedgerService(DeletionService):
+class LedgerService(ConsoleService):
     """The coordinator's deletion service; safe for threads. Several may share a ledger, in one process or more.
 
     The ledger stays open when the service closes. `on_round` is called with a round's number after the round was
@@ -102,6 +105,27 @@ class LedgerService(DeletionService):
     def page(self, page: str = "", size: int = 100, *, late: bool = False) -> StatusPage:
         """Return up to `size` requests, from 1 to 1000, with `late` only overdue ones; see `DeletionService.page`."""
         return self.ledger.page(page, size, late=late)
+
+    def find(self, query: RequestQuery) -> RequestsFound:
+        """Return a page of requests; see `ConsoleService.find`."""
+        return self.ledger.find(query)
+
+    def moves(self, reader: str, after: int = 0) -> Iterator[Moved]:
+        """Yield what moves until the service is closed; see `ConsoleService.moves`."""
+        after = after or self.ledger.last_event()
+        yield Moved(after)
+        while not self._closed.wait(LOOK_SECONDS):
+            while found := self.ledger.moves_after(reader, after):
+                yield from found
+                after = found[-1].event
+
+    def sites(self, reader: str) -> SitesFound:
+        """Return the sites; see `ConsoleService.sites`."""
+        return self.ledger.site_summaries(reader)
+
+    def overview(self, reader: str) -> Overview:
+        """Return counts; see `ConsoleService.overview`."""
+        return self.ledger.overview(reader)
 
     def watch(self, site: str, after: int, *, follow: bool = False, chain: bytes = b"") -> Iterator[DeletionOrder]:
         """Yield a site's orders with numbers above `after`; see `DeletionService.watch`.

@@ -31,6 +31,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | Watch, Acknowledge, AcknowledgeAll | no | for itself | no |
     | Get, History, GetCertificate | yes | of its own, and of those that address it | of the officer's |
     | List, OpenRound, NoteRelease, GetRenewal | yes | no | no |
+    | Find, Follow, ListSites, GetOverview | yes | its own, and what addresses it | the officer's, and all sites |
     | Recall | no | for itself | no |
     | GetRecalled | yes | its own | yes |
     | GetLogHead | yes | yes | yes |
@@ -49,6 +50,8 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
             return _check_site([message.acknowledgement.site], caller, "answer for")
         case "AcknowledgeAll":
             return _check_site([answer.site for answer in message.acknowledgements], caller, "answer for")
+        case "Find" | "Follow" | "ListSites" | "GetOverview":
+            return _check_reads_as(message.reader, caller)
         case "Recall":
             return _check_site([message.site], caller, "give back receipts of")
         case "GetRecalled" if caller.role is MemberRole.SITE:
@@ -65,6 +68,10 @@ ROLES: dict[str, tuple[MemberRole, ...]] = {
     "AcknowledgeAll": (MemberRole.SITE,),
     "Get": tuple(MemberRole),
     "History": tuple(MemberRole),
+    "Find": tuple(MemberRole),
+    "Follow": tuple(MemberRole),
+    "ListSites": tuple(MemberRole),
+    "GetOverview": tuple(MemberRole),
     "Recall": (MemberRole.SITE,),
     "GetRecalled": tuple(MemberRole),
     "List": (MemberRole.COORDINATOR,),
@@ -89,6 +96,13 @@ def _check_requester(named: str, caller: Caller) -> Refusal | None:
     return Refusal(
         Cause.NAME, f"{caller.role} {caller.name} may not ask in another's name; it asks as {own}, or not at all"
     )
+
+
+def _check_reads_as(reader: str, caller: Caller) -> Refusal | None:
+    if caller.role is MemberRole.COORDINATOR or (reader and _is_own(reader, caller)):
+        return None
+    whom = repr(reader) if reader else "the coordinator"
+    return Refusal(Cause.NAME, f"{caller.role} {caller.name} may not read what {whom} may; show that member's identity")
 
 
 def _is_own(requester: str, caller: Caller) -> bool:

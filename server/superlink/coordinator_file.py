@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,9 +12,12 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.programs.settings_file import SettingsFile, on_this_machine
 from fedmunkey.common.settings.addresses import loopback_address
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.common.settings.settings_text import Address, ConfigValue, OptionalAddress
+from fedmunkey.common.settings.settings_text import Address, ConfigValue, OptionalAddress, kebab
 from fedmunkey.server.ledger.due import DUE_DAYS
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder, ledger_of
+
+DELETION_SERVICE, SUPERLINK, RENEWALS = "deletion-service", "superlink", "renewals"
+"""The coordinator's programs."""
 
 SUPERLINK_READY = "SuperLink for sites at "
 """What the SuperLink's first line begins with, once it serves."""
@@ -65,6 +69,12 @@ class CoordinatorFile(SettingsFile):
     def folder(self) -> Path:
         """Holds identity, certificate authority, ledger, and what Flower and runs write."""
         return self.coordinator_dir
+
+    @property
+    def listening(self) -> Mapping[str, str]:
+        """Where the coordinator's programs listen."""
+        names = ("superlink", "superlink_control", "deletion_service", "joining", "metrics")
+        return {kebab(name): getattr(self, name) for name in names}
 
     @property
     def ledger(self) -> str:

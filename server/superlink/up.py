@@ -13,17 +13,23 @@ from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
 from fedmunkey.common.programs.supervision import Child, own_program
-from fedmunkey.common.settings.addresses import loopback_address, split_address
-from fedmunkey.server.database.connection import ledger_url, shown
-from fedmunkey.server.members.authority import hosts_of
 from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE
-from fedmunkey.server.superlink.coordinator_file import SUPERLINK_READY, CoordinatorFile
+from fedmunkey.server.superlink.coordinator_file import (
+    DELETION_SERVICE,
+    RENEWALS,
+    SUPERLINK,
+    SUPERLINK_READY,
+    CoordinatorFile,
+)
+from fedmunkey.server.superlink.doctor import check_hosts, diagnose
 from fedmunkey.server.superlink.renewing import RENEWING_READY
 
 
 def up(
     file: Annotated[Path, typer.Argument(help="The coordinator's settings, in TOML.", show_default=False)],
-    check: Annotated[bool, typer.Option("--check", help="Only check the file and the identity.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look for what keeps it from starting, as munkey-server doctor does.")
+    ] = False,
     only: Annotated[
         str | None,
         typer.Option(help="Run this process alone, in a unit of its own: deletion-service or superlink."),
@@ -39,11 +45,9 @@ def up(
     """
     settings = CoordinatorFile.read(file)
     started = chosen(children(settings, file), only)
-    identity = Identity.read(settings.identity)
-    check_hosts(settings, hosts_of(identity.certificate))
     if check:
-        typer.echo(f"{file} can be used: {identity.role} {identity.name}, ledger {shown(ledger_url(settings.ledger))}")
-        return
+        raise typer.Exit(diagnose(file, only_stopping=True, as_json=False, only=only))
+    check_hosts(settings, Identity.read(settings.identity))
     ready = (
         f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
         f"joining at {settings.joining}"
@@ -60,21 +64,6 @@ def chosen(processes: Sequence[Child], only: str | None) -> list[Child]:
     return found
 
 
-def check_hosts(settings: CoordinatorFile, hosts: Sequence[str]) -> None:
-    """Check that the coordinator's certificate names the hosts by which it reaches its own services.
-
-    Raises `InvalidSetting` if it does not; the message says how to get one that does.
-    """
-    for address in (settings.superlink_control, loopback_address(settings.deletion_service)):
-        host = split_address(address)[0].strip("[]")
-        if host not in hosts:
-            options = " ".join(f"--host {name}" for name in (*hosts, host))
-            raise InvalidSetting(
-                f"the coordinator reaches itself at {address}, and its certificate names {', '.join(hosts)} only; "
-                f"run munkey-server renew {options}"
-            )
-
-
 def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     """Return the coordinator's processes in the order in which they start."""
     environment = flower_environment(settings.flower_home)
@@ -83,13 +72,13 @@ def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     return [
         # Its address may hold a password, and a command line can be read by everybody.
         Child(
-            "deletion-service",
+            DELETION_SERVICE,
             serve_command(settings),
             "deletion service at ",
             {**environment, DATABASE_VARIABLE: settings.ledger},
         ),
-        Child("superlink", superlink, SUPERLINK_READY, environment),
-        Child("renewals", renewing, RENEWING_READY, environment),
+        Child(SUPERLINK, superlink, SUPERLINK_READY, environment),
+        Child(RENEWALS, renewing, RENEWING_READY, environment),
     ]
 
 

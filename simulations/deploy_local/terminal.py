@@ -132,19 +132,22 @@ class Terminal:
         """Show a heading."""
         self._show(f"\n# {text}")
 
-    def type(self, *words: object, refused: bool = False) -> str:
+    def type(self, *words: object, refused: bool = False, inside: str = "") -> str:
         """Run one of this project's programs or `python` to its end, show what it prints, and return its stdout.
+
+        It is typed in the terminal's folder, or in one `inside` of it, which is made.
 
         One that is to be refused must fail, and say why in one line. Raises `StepFailed` if it fails and must not, or
         does not fail and must, or takes too long.
         """
         typed = shlex.join(map(str, words))
-        self._show(f"$ {typed}")
+        self._show(f"{inside}$ {typed}")
+        (self.folder / inside).mkdir(exist_ok=True)
         start = time.monotonic()
         try:
             ended = subprocess.run(  # noqa: S603 (the project's own programs)
                 program(*words),
-                cwd=self.folder,
+                cwd=self.folder / inside,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -198,7 +198,8 @@ class Walkthrough:
     def _turn_away(self, coordinator: Background) -> None:
         terminal, at = self._terminal, self._at
         terminal.say("who is turned away: plain text, a stranger, and whoever wants to start runs from outside")
-        terminal.type("munkey-server", "requests", "--service", at.deletions, refused=True)
+        # Elsewhere, for beside the coordinator's file of settings it would act as the coordinator.
+        terminal.type("munkey-server", "requests", "--service", at.deletions, refused=True, inside="elsewhere")
         terminal.type("munkey-server", "init", "--host", "127.0.0.1", "--coordinator-dir", "stranger")
         stranger = ["--service", at.deletions, "--coordinator-dir", "stranger"]
         terminal.type("munkey-server", "requests", *stranger, refused=True)

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
-from fedmunkey.client.commands.requester import DEFAULT_DAYS
+from fedmunkey.client.deletions.requester import DEFAULT_DAYS
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.simulations.faults.federation import SETTINGS, Federation, Site, changed

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from fedmunkey.client.commands.requester import DEFAULT_DAYS, Requester
+from fedmunkey.client.deletions.requester import DEFAULT_DAYS, Requester
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import OFFICER, DeletionRequest

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.commands import requester
 from fedmunkey.client.commands.forget import await_answers
+from fedmunkey.client.deletions import requester
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import (

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.client.commands import requester
-from fedmunkey.client.commands.requester import together
+from fedmunkey.client.deletions import requester
+from fedmunkey.client.deletions.requester import together
 from fedmunkey.common.deletions.renewals import ReleasedWeights, SiteContribution
 from fedmunkey.common.deletions.words import (
     OFFICER,

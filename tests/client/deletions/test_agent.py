@@ -17,7 +17,7 @@ from fedmunkey.client.deletions.agent import DeletionAgent, catch_up, catch_up_p
 from fedmunkey.client.key_store import AppliedOrders, KeyStore
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, RequestStatus, SiteState
-from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, ServiceUnavailable
+from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, NotAllowed, ServiceUnavailable
 from fedmunkey.common.service import waiting
 from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
 from tests.client.conftest import Fill, Order, Reopen
@@ -387,6 +387,36 @@ def test_agent_waits_longer_until_an_order_came(held: KeyStore, order: Order, mo
     DeletionAgent(held, service, draw=longest).run(stop)
 
     assert waits == [0.25, 0.5, 1.0, 0.25, 0.5]
+
+
+def test_revoked_site_says_so_once_and_hears_orders_when_it_is_taken_again(
+    held: KeyStore, order: Order, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop, waits = threading.Event(), list[float]()
+
+    class Refusing(FakeService):
+        def watch(self, site: str, after: int, *, follow: bool = False, chain: bytes = b"") -> Iterator[DeletionOrder]:
+            if len(waits) < 5:
+                raise NotAllowed("the certificate of site hospital-1 was revoked")
+            return super().watch(site, after, follow=follow, chain=chain)
+
+    service = Refusing()
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 5:
+            service.send(order(1, 0))
+            service.lose_connection()
+        elif len(waits) == 6:
+            stop.set()
+
+    monkeypatch.setattr(stop, "wait", wait)
+    DeletionAgent(held, service, draw=longest).run(stop)
+
+    errors = [record.message for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert errors[0].startswith("the coordinator refuses this site: the certificate of site hospital-1 was revoked; ")
+    assert service.answers.keys() == {1}
 
 
 def test_stopped_agent_does_not_complain_of_the_connection(held: KeyStore, caplog: pytest.LogCaptureFixture) -> None:

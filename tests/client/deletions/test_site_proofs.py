@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, SiteState, Subject
-from fedmunkey.common.errors import InvalidDeletion, InvalidProof, KeyStoreError
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof, KeyStoreError, NotAllowed
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.proofs.receipts import Receipt
@@ -353,6 +354,25 @@ def test_hidden_and_badly_signed_logs_raise_the_alarm(witnessed: KeyStore, coord
 
     for fault, (_, reason) in zip(alarms(witnessed), shown, strict=True):
         assert reason in fault
+
+
+def test_log_alone_that_is_refused_raises_the_alarm_and_a_site_that_is_refused_everything_does_not(
+    witnessed: KeyStore, coordinator: LedgerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_allowed(*_: object, **__: object) -> Any:
+        raise NotAllowed("the certificate was revoked")
+
+    proofs = proofs_of(witnessed)
+    monkeypatch.setattr(coordinator, "log_update", not_allowed)
+    with monkeypatch.context() as revoked:
+        revoked.setattr(coordinator, "watch_together", not_allowed)
+        with pytest.raises(NotAllowed):
+            proofs.witness(coordinator)
+    assert alarms(witnessed) == []
+
+    assert not proofs.witness(coordinator)
+    (fault,) = alarms(witnessed)
+    assert "cannot be trusted: the certificate was revoked; the last good head had" in fault
 
 
 def test_site_goes_on_forgetting_and_keeps_its_last_good_head_after_an_alarm(

@@ -70,23 +70,25 @@ def old(database: str) -> str:
     return database
 
 
-@pytest.fixture(params=["0005", "0006"])
+@pytest.fixture(params=["0005", "0006", "0007"])
 def older(request: pytest.FixtureRequest, database: str) -> str:
-    """A ledger of each earlier revision; that of 0006 is what its program made of one of 0005."""
+    """A ledger of each earlier revision; later ones are what their programs made of one of 0005."""
     fill(database)
-    if request.param == "0006":
-        bring_to_0006(database)
+    bring_to(request.param, database)
     return database
 
 
-def bring_to_0006(database: str) -> None:
+def bring_to(wanted: str, database: str) -> None:
     engine = open_engine(ledger_url(database))
     with engine.execution_options(write=True).connect() as connection:
-        revision, change = schema._STEPS["0005"]
-        change(connection)
-        connection.execute(text("UPDATE ledger_revision SET version_num = :it"), {"it": revision})
-        connection.commit()
-        assert not {"releases", "contributions"} & set(inspect(connection).get_table_names())
+        revision = "0005"
+        while revision != wanted:
+            revision, change = schema._STEPS[revision]
+            change(connection)
+            connection.execute(text("UPDATE ledger_revision SET version_num = :it"), {"it": revision})
+            connection.commit()
+        tables = {"releases", "contributions"} & set(inspect(connection).get_table_names())
+        assert bool(tables) == (wanted == "0007")
     engine.dispose()
 
 
@@ -200,12 +202,11 @@ def test_ledger_of_a_revision_that_is_not_known_is_left_alone(old: str, revision
     engine.dispose()
 
 
-@pytest.mark.parametrize("revision", ["", "0005", "0006"])
+@pytest.mark.parametrize("revision", ["", "0005", "0006", "0007"])
 def test_tables_are_those_that_the_program_describes(database: str, revision: str) -> None:
     if revision:
         fill(database)
-    if revision == "0006":
-        bring_to_0006(database)
+        bring_to(revision, database)
     with Ledger(database) as ledger, ledger.engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection), Base.metadata)
         found = connection.scalar(text("SELECT version_num FROM ledger_revision"))

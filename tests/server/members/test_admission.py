@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from fedmunkey.common.clock import utc_now
+from fedmunkey.common.deletions.listing import Moved, RequestQuery
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import (
     OFFICER,
@@ -112,6 +113,38 @@ def test_officers_request_is_read_by_the_sites_that_it_addresses(federation: Fed
         assert channel.get("request-1").request.request_id == "request-1"
     with federation.refused(federation.site, "neither asked", Cause.NAME) as channel:
         channel.get("request-2")
+
+
+def test_everybody_lists_and_follows_what_is_theirs_to_read(federation: Federation) -> None:
+    with federation.coordinator.channel(federation.officer) as channel:
+        channel.submit(DeletionRequest("request-1", OFFICER, Subject(bytes(32))))
+        channel.submit(DeletionRequest("request-2", OFFICER, WholeSite(OTHER)))
+    with federation.coordinator.channel(federation.other) as channel:
+        channel.submit(DeletionRequest("request-3", OTHER, Subject(bytes(32))))
+    coordinator = federation.coordinator.identity
+    for identity, reader, seen in (
+        (federation.officer, OFFICER, ["request-1", "request-2"]),
+        (federation.site, SITE, ["request-1"]),
+        (federation.other, OTHER, ["request-1", "request-2", "request-3"]),
+        (coordinator, "", ["request-1", "request-2", "request-3"]),
+    ):
+        with federation.coordinator.channel(identity) as channel:
+            assert [found.request_id for found in channel.find(RequestQuery(reader)).requests] == seen
+            assert channel.overview(reader).open == len(seen)
+            assert len(channel.sites(reader).sites) == (1 if reader in (SITE, OTHER) else 2)
+            moves = channel.moves(reader, 1)
+            assert next(moves) == Moved(1)
+            assert next(moves).request_id == "request-1"
+    calls: list[Callable[[DeletionChannel, str], object]] = [
+        lambda channel, reader: channel.find(RequestQuery(reader)),
+        lambda channel, reader: next(channel.moves(reader)),
+        DeletionChannel.sites,
+        DeletionChannel.overview,
+    ]
+    for identity, reader in ((federation.officer, ""), (federation.site, OTHER), (federation.site, OFFICER)):
+        for call in calls:
+            with federation.refused(identity, "may not read what", Cause.NAME) as channel:
+                call(channel, reader)
 
 
 def test_requester_asks_in_no_sites_name(federation: Federation) -> None:

@@ -1,0 +1,1 @@
+"""The console of an officer or a site: on their own machine, with their own key."""

@@ -1,0 +1,1 @@
+"""What the consoles of officers, sites and the coordinator share: sessions, guards, texts, pages."""

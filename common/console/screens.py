@@ -1,0 +1,124 @@
+"""The screens that every console has: requests in a list and one by one, sites, the log, and how it is going."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import Response
+
+from fedmunkey.common.console.face import Face, Visit
+from fedmunkey.common.console.figures import summary_of
+from fedmunkey.common.console.log_screen import show_log
+from fedmunkey.common.console.pages import address, request_path
+from fedmunkey.common.deletions import status_words
+from fedmunkey.common.deletions.listing import TARGET_KINDS, RequestQuery
+from fedmunkey.common.deletions.states import RequestState
+from fedmunkey.common.deletions.words import RequestStatus
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
+
+PAGE_SIZE = 50
+
+_CHOICES = {"states": list(RequestState)[2:], "kinds": TARGET_KINDS}
+
+Details = Callable[[Visit, RequestStatus], dict[str, Any]]
+"""Returns what a face's own template shows of a request beside what every console does."""
+
+
+def add_screens(
+    face: Face,
+    keys: Callable[[], TrustedKeys | None],
+    details: Details,
+    *,
+    inbox: str = "inbox.html",
+    request: str = "request.html",
+) -> None:
+    """Add them to a console.
+
+    `keys` returns those by which the log's heads are checked, None without any. `inbox` and `request` are templates
+    of this console that extend the shared ones of these names.
+    """
+    for path in ("/", "/requests"):
+        face.get(path, lambda visit: _show_inbox(visit, inbox))
+    face.get("/requests/{request_id:path}", lambda visit: _show_request(visit, request, details))
+    face.get("/sites", _show_sites)
+    face.get("/overview", _show_overview)
+    face.get("/log", lambda visit: show_log(visit, keys()))
+
+
+def _show_inbox(visit: Visit, template: str) -> Response:
+    """Show a page of the requests that the address asks for."""
+    asked = _asked(visit)
+    found = visit.service.find(asked)
+    pages = max(1, -(-found.total // asked.size))
+    if asked.page > pages:
+        # A page that was there a moment ago, or never: the last one there is.
+        asked = _asked(visit, pages)
+        found = visit.service.find(asked)
+    return visit.draw(template, query=asked, found=found, pages=pages, link=_links(asked), **_CHOICES)
+
+
+def _asked(visit: Visit, page: int | None = None) -> RequestQuery:
+    fields = parse_qsl(visit.request.url.query)
+    known = set(RequestState)
+    states = tuple(RequestState(value) for name, value in fields if name == "state" and value in known)
+    kinds = tuple(value for name, value in fields if name == "kind" and value in TARGET_KINDS)
+    given = dict(fields)
+    number = given.get("page", "1")
+    return RequestQuery(
+        visit.face.reader,
+        states,
+        kinds,
+        given.get("site", "").strip(),
+        given.get("id", "").strip(),
+        page=page or (int(number) if number.isascii() and number.isdigit() and 0 < int(number) < 10**9 else 1),
+        size=PAGE_SIZE,
+    )
+
+
+def _links(asked: RequestQuery) -> Callable[[int], str]:
+    def link(page: int) -> str:
+        return address(
+            "/requests",
+            state=[state.value for state in asked.states],
+            kind=list(asked.kinds),
+            site=asked.site,
+            id=asked.beginning,
+            page=page if page > 1 else None,
+        )
+
+    return link
+
+
+def _show_request(visit: Visit, template: str, details: Details) -> Response:
+    status = visit.service.get(visit.request.path_params["request_id"])
+    history = visit.service.history(status.request.request_id)
+    return visit.draw(
+        template,
+        status=status,
+        summary=summary_of(status),
+        history=history,
+        awaited=[part for part in status.sites if not part.state.final],
+        guarantee=status_words.weakest_guarantee(status),
+        words=status_words.outcome_words(status),
+        owed=status_words.renewal_words(status),
+        loss=status_words.combined_loss(status),
+        epsilon=status_words.epsilon_words,
+        request_path=request_path,
+        **details(visit, status),
+    )
+
+
+def _show_sites(visit: Visit) -> Response:
+    return visit.draw("sites.html", found=visit.service.sites(visit.face.reader))
+
+
+def _show_overview(visit: Visit) -> Response:
+    overview = visit.service.overview(visit.face.reader)
+    ended = sum(week.ended for week in overview.weeks)
+    in_time = sum(week.in_time for week in overview.weeks)
+    tallest = max((max(week.asked, week.ended) for week in overview.weeks), default=0)
+    return visit.draw(
+        "overview.html", overview=overview, ended=ended, in_time=in_time, tallest=max(1, tallest), State=RequestState
+    )

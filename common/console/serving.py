@@ -1,0 +1,83 @@
+"""A console on this machine's own address, until it is stopped."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+
+from fedmunkey.common.console.guard import Guard
+from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.settings.addresses import is_loopback, split_address
+from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
+
+_WAITING = 64
+_GRACE_SECONDS = 2
+
+
+def listen(address: str) -> tuple[socket.socket, str]:
+    """Return a socket that listens on a loopback address, and the address with the port that it got.
+
+    Raises `InvalidSetting` if others than this machine could reach it, or it is in use.
+    """
+    host, port = split_address(address)
+    if not is_loopback(host):
+        raise InvalidSetting(
+            f"{address} can be reached from other machines, and a console is for its own machine only; "
+            f"give --listen an address of this machine, such as 127.0.0.1:{port}"
+        )
+    bare = host.strip("[]")
+    family = socket.AF_INET6 if ":" in bare else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((bare, port))
+        listening.listen(_WAITING)
+    except OSError as error:
+        listening.close()
+        raise InvalidSetting(
+            f"{address} cannot be listened on ({error.strerror}); name another with --listen"
+        ) from None
+    return listening, f"{host}:{listening.getsockname()[1]}"
+
+
+def server_for(app: Any, address: str) -> uvicorn.Server:
+    """Return what serves an application under an address and under this machine's own name, and under no other."""
+    port = address.rpartition(":")[2]
+    return uvicorn.Server(
+        uvicorn.Config(
+            Guard(app, {address, f"localhost:{port}"}),
+            # Nothing that is asked for is written down.
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="on",
+            ws="none",
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+    )
+
+
+def serve(app: Any, listening: socket.socket, address: str, on_stop: Callable[[], object]) -> None:
+    """Serve an application until SIGINT or SIGTERM; `on_stop` ends its streams, which would keep it up."""
+    server = server_for(app, address)
+    stop = StopAsked()
+
+    def run() -> None:
+        try:
+            server.run(sockets=[listening])
+        finally:
+            stop.ask()
+
+    # In the main thread it would take the signals, and end by raising them again.
+    thread = threading.Thread(target=run, name="console")
+    with stopped_by_signals(stop.ask):
+        thread.start()
+        stop.wait()
+        on_stop()
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,255 @@
+"""Lists of the ledger's requests and sites as people look at them: each is a few indexed reads, however long it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy.sql.elements import SQLCoreOperations
+
+from fedmunkey.common.deletions.listing import (
+    Moved,
+    Overview,
+    RequestQuery,
+    RequestsFound,
+    RequestSummary,
+    SitesFound,
+    SiteSummary,
+    Week,
+)
+from fedmunkey.common.deletions.states import OPEN_ORDERS, OPEN_REQUESTS, RequestState, SiteState
+from fedmunkey.common.deletions.words import OFFICER
+from fedmunkey.server.database.connection import SQLITE
+from fedmunkey.server.database.member_tables import MemberRow
+from fedmunkey.server.database.tables import (
+    REQUEST_ENDED,
+    AcknowledgementRow,
+    ContributionRow,
+    EventRow,
+    OrderRow,
+    ReferencesRow,
+    ReleaseRow,
+    RequestRow,
+    SiteRow,
+)
+from fedmunkey.server.ledger.view import LedgerView
+
+_OPEN = [state.value for state in OPEN_REQUESTS]
+_OPEN_ORDERS = [state.value for state in OPEN_ORDERS]
+_ENDED = [state.value for state in RequestState if state.final]
+_LAST_ANSWERS = 20
+_WEEKS = 12
+_MOVES_AT_ONCE = 1000
+_LIST_COLUMNS = (
+    RequestRow.number,
+    RequestRow.request_id,
+    RequestRow.requester,
+    RequestRow.target_kind,
+    RequestRow.target_site,
+    RequestRow.reference_count,
+    RequestRow.submitted_at,
+    RequestRow.due_at,
+    RequestRow.state,
+    RequestRow.renew_by,
+)
+
+_Condition = ColumnElement[bool] | SQLCoreOperations[bool]
+
+
+class LedgerLists(LedgerView):
+    """What a console shows of a ledger."""
+
+    def find(self, query: RequestQuery) -> RequestsFound:
+        """Return a page of requests: open ones first, by when they are due, then the newest of those that ended."""
+        now = self._clock()
+        with self._reading() as connection:
+            conditions = _conditions(connection, query, now)
+            first = query.size * (query.page - 1)
+            is_open, is_over = RequestRow.state.in_(_OPEN), RequestRow.state.in_(_ENDED)
+            numbers = select(RequestRow.number).where(*conditions)
+            in_progress = _count(connection, is_open, *conditions)
+            ended = _count(connection, is_over, *conditions)
+            # Numbers alone are read from indexes; a request's row is large, for it holds a signature.
+            by_due = numbers.where(is_open).order_by(RequestRow.due_at, RequestRow.number)
+            chosen = list(connection.scalars(by_due.offset(first).limit(query.size)))
+            if len(chosen) < query.size:
+                newest = numbers.where(is_over).order_by(RequestRow.number.desc())
+                begin = max(0, first - in_progress)
+                chosen += connection.scalars(newest.offset(begin).limit(query.size - len(chosen)))
+            return RequestsFound(tuple(_summaries(connection, chosen, now)), in_progress + ended)
+
+    def last_event(self) -> int:
+        """Return the number of the last event, 0 before the first."""
+        with self._reading() as connection:
+            return connection.scalar(select(func.max(EventRow.event))) or 0
+
+    def moves_after(self, reader: str, after: int) -> tuple[Moved, ...]:
+        """Return some events after one that moved a reader's requests, oldest first."""
+        moved = (
+            select(EventRow.event, RequestRow.request_id)
+            .join(RequestRow, RequestRow.number == EventRow.request)
+            .where(EventRow.event > after, *_seen_by(reader))
+            .order_by(EventRow.event)
+            .limit(_MOVES_AT_ONCE)
+        )
+        with self._reading() as connection:
+            return tuple(Moved(row.event, row.request_id) for row in connection.execute(moved))
+
+    def site_summaries(self, reader: str) -> SitesFound:
+        """Return every site, or, for a reader that is one, itself."""
+        now = self._clock()
+        chosen = () if reader in ("", OFFICER) else (SiteRow.name == reader,)
+        pending = select(OrderRow.site, func.count()).where(OrderRow.state.in_(_OPEN_ORDERS)).group_by(OrderRow.site)
+        ends = select(MemberRow.name, MemberRow.not_after).where(
+            MemberRow.used_at.is_not(None), MemberRow.replaced_at.is_(None), MemberRow.revoked_at.is_(None)
+        )
+        releases = select(ContributionRow.site, func.max(ContributionRow.release)).group_by(ContributionRow.site)
+        with self._reading() as connection:
+            waiting = {row[0]: row[1] for row in connection.execute(pending)}
+            certificates = {row[0]: row[1] for row in connection.execute(ends)}
+            took_part = {row[0]: row[1] for row in connection.execute(releases)}
+            answered = _last_answers(connection)
+            last = connection.scalar(select(func.max(ReleaseRow.number))) or 0
+            rows = connection.execute(select(*SiteRow.__table__.columns).where(*chosen)).all()
+        found = []
+        for row in sorted(rows, key=lambda row: str(row.name)):
+            at, seconds = answered.get(row.name, (None, None))
+            connected = row.connected_until is not None and row.connected_until > now
+            figures = (row.last_number, waiting.get(row.name, 0), at, seconds)
+            known = (certificates.get(row.name), took_part.get(row.name, 0))
+            found.append(
+                SiteSummary(row.name, row.registered_at, row.left_at, connected, row.seen_at, *figures, *known)
+            )
+        return SitesFound(tuple(found), last)
+
+    def overview(self, reader: str) -> Overview:
+        """Return how many of a reader's requests are in each state, and the last weeks, which begin on Mondays."""
+        now = self._clock()
+        monday = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=now.weekday())
+        begins = [monday - timedelta(weeks=back) for back in reversed(range(_WEEKS))]
+        seen = _seen_by(reader)
+        late = and_(RequestRow.state.in_(_OPEN), RequestRow.due_at < now)
+        counts = select(RequestRow.state, func.count()).where(*seen).group_by(RequestRow.state)
+        asked = select(RequestRow.submitted_at).where(RequestRow.submitted_at >= begins[0], *seen)
+        ended = (
+            select(EventRow.at, RequestRow.due_at)
+            .join(RequestRow, RequestRow.number == EventRow.request)
+            .where(REQUEST_ENDED, EventRow.at >= begins[0], *seen)
+        )
+        states = dict.fromkeys(RequestState, 0)
+        weeks = {begin: [0, 0, 0] for begin in begins}
+        with self._reading() as connection:
+            for state, count in connection.execute(counts):
+                states[RequestState(state)] += count
+            for state, count in connection.execute(counts.where(late, RequestRow.state != RequestState.OVERDUE.value)):
+                states[RequestState(state)] -= count
+                states[RequestState.OVERDUE] += count
+            for at in connection.scalars(asked):
+                weeks[_week(at, begins)][0] += 1
+            for at, due in connection.execute(ended):
+                week = weeks[_week(at, begins)]
+                week[1] += 1
+                week[2] += due is None or at <= due
+        return Overview(states, tuple(Week(begin, *figures) for begin, figures in weeks.items()))
+
+
+def _seen_by(reader: str) -> tuple[_Condition, ...]:
+    if not reader:
+        return ()
+    own: _Condition = RequestRow.requester == reader
+    return (own,) if reader == OFFICER else (or_(own, RequestRow.number.in_(_addressing(reader))),)
+
+
+def _addressing(site: str) -> Any:
+    return select(OrderRow.request).where(OrderRow.site == site)
+
+
+def _conditions(connection: Connection, query: RequestQuery, now: datetime) -> list[_Condition]:
+    conditions = list(_seen_by(query.reader))
+    if query.states:
+        conditions.append(or_(*(_in_state(state, now) for state in query.states)))
+    if query.kinds:
+        conditions.append(RequestRow.target_kind.in_(query.kinds))
+    if query.site:
+        conditions.append(RequestRow.number.in_(_addressing(query.site)))
+    if query.beginning:
+        conditions.append(RequestRow.request_id.startswith(query.beginning, autoescape=True))
+    if query.references:
+        conditions.append(_naming(connection, query.references))
+    return conditions
+
+
+def _in_state(state: RequestState, now: datetime) -> _Condition:
+    """Select a state; a request whose time has run out is overdue, even if nobody has moved it there yet."""
+    if state is RequestState.OVERDUE:
+        return and_(RequestRow.state.in_(_OPEN), RequestRow.due_at < now)
+    if state.final:
+        return RequestRow.state == state.value
+    return and_(RequestRow.state == state.value, or_(RequestRow.due_at.is_(None), RequestRow.due_at >= now))
+
+
+def _naming(connection: Connection, references: Sequence[bytes]) -> _Condition:
+    """Select requests that name one of some references; no 32 bytes of two neighbours in a block make up a third."""
+    blocks = ReferencesRow.block
+    if connection.dialect.name == SQLITE:
+        within = [func.instr(blocks, reference) > 0 for reference in references]
+    else:
+        within = [func.strpos(func.encode(blocks, "hex"), reference.hex()) > 0 for reference in references]
+    named = select(ReferencesRow.request).where(or_(*within))
+    return or_(RequestRow.subject_reference.in_(references), RequestRow.number.in_(named))
+
+
+def _count(connection: Connection, *conditions: _Condition) -> int:
+    return connection.scalar(select(func.count(RequestRow.number)).where(*conditions)) or 0
+
+
+def _summaries(connection: Connection, numbers: list[int], now: datetime) -> Iterable[RequestSummary]:
+    counted: dict[int, dict[str, int]] = {number: {} for number in numbers}
+    parts = select(OrderRow.request, OrderRow.state, func.count()).where(OrderRow.request.in_(numbers))
+    for request, state, count in connection.execute(parts.group_by(OrderRow.request, OrderRow.state)):
+        counted[request][state] = count
+    rows = {row.number: row for row in connection.execute(select(*_LIST_COLUMNS).where(RequestRow.number.in_(numbers)))}
+    for number in numbers:
+        row, states = rows[number], counted[number]
+        state = RequestState(row.state)
+        late = not state.final and row.due_at is not None and row.due_at < now
+        yield RequestSummary(
+            row.request_id,
+            row.requester,
+            row.target_kind,
+            row.target_site,
+            row.reference_count,
+            row.submitted_at,
+            row.due_at,
+            RequestState.OVERDUE if late else state,
+            row.renew_by,
+            sum(states.values()),
+            sum(count for name, count in states.items() if SiteState(name).answered),
+            states.get(SiteState.ERASED.value, 0),
+            states.get(SiteState.REFUSED.value, 0),
+            states.get(SiteState.LEFT.value, 0),
+        )
+
+
+def _last_answers(connection: Connection) -> dict[str, tuple[datetime, float]]:
+    """Return, by site, when it answered last, and the median of its last answers in seconds after the request."""
+    rows = connection.execute(
+        select(AcknowledgementRow.site, AcknowledgementRow.acknowledged_at, RequestRow.submitted_at)
+        .join(SiteRow, SiteRow.name == AcknowledgementRow.site)
+        .join(OrderRow, and_(OrderRow.site == SiteRow.name, OrderRow.number == AcknowledgementRow.number))
+        .join(RequestRow, RequestRow.number == OrderRow.request)
+        .where(AcknowledgementRow.number > SiteRow.last_number - _LAST_ANSWERS)
+    )
+    answers: dict[str, list[tuple[datetime, float]]] = {}
+    for site, at, asked in rows:
+        answers.setdefault(site, []).append((at, (at - asked).total_seconds()))
+    return {
+        site: (max(at for at, _ in given), median(seconds for _, seconds in given)) for site, given in answers.items()
+    }
+
+
+def _week(at: datetime, begins: list[datetime]) -> datetime:
+    return begins[min(len(begins) - 1, (at - begins[0]).days // 7)]
