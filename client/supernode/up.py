@@ -60,7 +60,8 @@ def up(
         Identity.read(settings.identity)
         with SiteFolder(settings.site_dir).open_to_hear() as store:
             who = f"site {store.description.site}"
-    keep_running(children(settings, file, only), settings, f"{who} is up")
+    own = settings.supernode if only is Part.SUPERNODE else settings
+    keep_running(children(settings, file, only), own, f"{who} is up")
 
 
 def check_kept_apart(settings: SiteFile) -> None:
