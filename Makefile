@@ -11,10 +11,13 @@ PROTOS := dev/fedmunkey/protos/*.proto
 
 AUDIT := .venv-audit
 
-.PHONY: demo demo-transformer deploy-local test check format bench results protos docs browser audit-dependencies hashes clean
+.PHONY: demo console-demo demo-transformer deploy-local test test-again check format bench results protos docs browser audit-dependencies hashes clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
 	$(BIN)/munkey-sim run --hospitals 5 --delete records:5%@2 --delete subjects:10@3 --delete site:2@4
+
+console-demo: $(VENV)/.installed  ## A small federation with requests in many states, and the officer's console on it.
+	$(BIN)/munkey-sim console-demo
 
 demo-transformer: $(VENV)/.installed  ## The same with the transformer that is published, trained step by step.
 	$(BIN)/munkey-sim run --guarantee empirical --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
@@ -23,7 +26,13 @@ deploy-local: $(VENV)/.installed  ## A coordinator and three hospitals as proces
 	$(BIN)/munkey-sim deploy-local
 
 test: $(VENV)/.installed-dev  ## All tests, with line coverage of common, client and server.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --dist loadgroup --cov --cov-report term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --cov --cov-report term
+
+test-again: $(VENV)/.installed-dev  ## What failed in make test, one after the other and without coverage, up to the first that fails again.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --exitfirst --last-failed --last-failed-no-failures none
+
+# Else every process that a test starts would compile all that it imports.
+test test-again: export PYTHONDONTWRITEBYTECODE :=
 
 check: $(VENV)/.installed-dev  ## ruff and mypy.
 	$(BIN)/ruff check
@@ -44,7 +53,9 @@ results: $(VENV)/.installed  ## docs/results.md: every way to forget on three me
 protos: $(VENV)/.installed-dev  ## The code generated from protos/*.proto.
 	$(BIN)/python -m grpc_tools.protoc -Idev --python_out=dev --pyi_out=dev --grpc_python_out=dev $(PROTOS)
 
-browser:  ## Chromium for the tests of report pages, where apt-get can install it; without it they are skipped.
+browser:  ## Chromium for the tests of pages, and what checks them for accessibility, where these can be installed.
+	@test -f node_modules/axe-core/axe.min.js || npm install --no-save --no-package-lock --silent axe-core@4 >/dev/null 2>&1 \
+		|| echo "no axe-core: pages are not checked for accessibility"
 	@command -v chromium >/dev/null \
 		|| { apt-get update && apt-get install --yes --no-install-recommends chromium; } >/dev/null 2>&1 \
 		|| echo "no Chromium: tests in a browser are skipped"
@@ -60,6 +71,7 @@ hashes: $(VENV)/.installed  ## requirements.txt: what a site or a coordinator in
 docs: $(VENV)/.installed  ## The references of settings and commands.
 	$(BIN)/python -m fedmunkey.common.settings.settings_reference > docs/settings.md
 	$(BIN)/munkey-sim command-reference > docs/commands.md
+	$(BIN)/munkey-sim files-reference > docs/files.md
 
 clean:
 	rm -rf $(VENV) $(AUDIT) sbom.json requirements.txt build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -37,6 +37,16 @@ _COMMANDS = {
 _WITHOUT_FILE = {"secret", "verify"}
 """What has nothing to do with a site's folder or its coordinator."""
 
+_CARD = {
+    "show": "fedmunkey.client.commands.card:show",
+    "accept": "fedmunkey.client.commands.card:accept",
+    "propose": "fedmunkey.client.commands.card:propose",
+}
+_CARD_HELP = """The federation card: what all members must agree on before anything is computed.
+
+Example: munkey-client card show --site-dir hospital-1
+"""
+
 app = command_line.application(
     "A site of the federation: its records, its deletion agent, and requests to forget.",
     lazy_group(_COMMANDS, {"request": "forget"}, dict.fromkeys(_COMMANDS.keys() - _WITHOUT_FILE, SITE.command())),
@@ -45,6 +55,9 @@ app.add_typer(signing_keys, name="signing-keys")
 # Its name in scripts of before.
 app.add_typer(signing_keys, name="keys", hidden=True)
 app.add_typer(trust_application("munkey-client", SITE), name="trust")
+app.add_typer(
+    command_line.application(_CARD_HELP, lazy_group(_CARD, kinds=dict.fromkeys(_CARD, SITE.command()))), name="card"
+)
 
 
 def main() -> None:

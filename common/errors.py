@@ -3,6 +3,7 @@
     FedmunkeyError
     ├── InvalidInput              a value that a person gave cannot be used
     │   ├── InvalidSetting
+    │   ├── CardMismatch          what somebody has is not what the members have agreed on
     │   ├── InvalidDataset
     │   ├── InvalidWeights
     │   ├── InvalidDeletion
@@ -42,6 +43,10 @@ class InvalidInput(FedmunkeyError):  # noqa: N818
 
 class InvalidSetting(InvalidInput):
     """A setting is unknown, of the wrong type or out of range."""
+
+
+class CardMismatch(InvalidInput):
+    """Settings, records or a member's card differ from the federation card; the message names each field."""
 
 
 class InvalidDataset(InvalidInput):

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!fedmunkey/protos/membership.proto\x12\x17\x66\x65\x64munkey.membership.v1\"}\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x17\n\x0fsigning_request\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x13\n\x0bsigning_key\x18\x05 \x01(\x0c\x12\x15\n\rsigning_proof\x18\x06 \x01(\x0c\"Q\n\x0cJoinResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0f\n\x07log_key\x18\x02 \x01(\x0c\x12\x1b\n\x13signing_key_trusted\x18\x03 \x01(\x08\"(\n\rRotateRequest\x12\x17\n\x0fsigning_request\x18\x01 \x01(\x0c\"%\n\x0eRotateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x32^\n\x07Joining\x12S\n\x04Join\x12$.fedmunkey.membership.v1.JoinRequest\x1a%.fedmunkey.membership.v1.JoinResponse2g\n\nMembership\x12Y\n\x06Rotate\x12&.fedmunkey.membership.v1.RotateRequest\x1a\'.fedmunkey.membership.v1.RotateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!fedmunkey/protos/membership.proto\x12\x17\x66\x65\x64munkey.membership.v1\"}\n\x0bJoinRequest\x12\r\n\x05token\x18\x01 \x01(\x0c\x12\x17\n\x0fsigning_request\x18\x02 \x01(\x0c\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0c\n\x04role\x18\x04 \x01(\t\x12\x13\n\x0bsigning_key\x18\x05 \x01(\x0c\x12\x15\n\rsigning_proof\x18\x06 \x01(\x0c\"`\n\x0cJoinResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x0f\n\x07log_key\x18\x02 \x01(\x0c\x12\x1b\n\x13signing_key_trusted\x18\x03 \x01(\x08\x12\r\n\x05\x63\x61rds\x18\x04 \x03(\x0c\"(\n\rRotateRequest\x12\x17\n\x0fsigning_request\x18\x01 \x01(\x0c\"%\n\x0eRotateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\" \n\x0fGetCardsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\r\"!\n\x10GetCardsResponse\x12\r\n\x05\x63\x61rds\x18\x01 \x03(\x0c\x32^\n\x07Joining\x12S\n\x04Join\x12$.fedmunkey.membership.v1.JoinRequest\x1a%.fedmunkey.membership.v1.JoinResponse2\xc8\x01\n\nMembership\x12Y\n\x06Rotate\x12&.fedmunkey.membership.v1.RotateRequest\x1a\'.fedmunkey.membership.v1.RotateResponse\x12_\n\x08GetCards\x12(.fedmunkey.membership.v1.GetCardsRequest\x1a).fedmunkey.membership.v1.GetCardsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,13 +34,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINREQUEST']._serialized_start=62
   _globals['_JOINREQUEST']._serialized_end=187
   _globals['_JOINRESPONSE']._serialized_start=189
-  _globals['_JOINRESPONSE']._serialized_end=270
-  _globals['_ROTATEREQUEST']._serialized_start=272
-  _globals['_ROTATEREQUEST']._serialized_end=312
-  _globals['_ROTATERESPONSE']._serialized_start=314
-  _globals['_ROTATERESPONSE']._serialized_end=351
-  _globals['_JOINING']._serialized_start=353
-  _globals['_JOINING']._serialized_end=447
-  _globals['_MEMBERSHIP']._serialized_start=449
-  _globals['_MEMBERSHIP']._serialized_end=552
+  _globals['_JOINRESPONSE']._serialized_end=285
+  _globals['_ROTATEREQUEST']._serialized_start=287
+  _globals['_ROTATEREQUEST']._serialized_end=327
+  _globals['_ROTATERESPONSE']._serialized_start=329
+  _globals['_ROTATERESPONSE']._serialized_end=366
+  _globals['_GETCARDSREQUEST']._serialized_start=368
+  _globals['_GETCARDSREQUEST']._serialized_end=400
+  _globals['_GETCARDSRESPONSE']._serialized_start=402
+  _globals['_GETCARDSRESPONSE']._serialized_end=435
+  _globals['_JOINING']._serialized_start=437
+  _globals['_JOINING']._serialized_end=531
+  _globals['_MEMBERSHIP']._serialized_start=534
+  _globals['_MEMBERSHIP']._serialized_end=734
 # @@protoc_insertion_point(module_scope)

@@ -117,6 +117,11 @@ class MembershipStub(object):
                 request_serializer=fedmunkey_dot_protos_dot_membership__pb2.RotateRequest.SerializeToString,
                 response_deserializer=fedmunkey_dot_protos_dot_membership__pb2.RotateResponse.FromString,
                 _registered_method=True)
+        self.GetCards = channel.unary_unary(
+                '/fedmunkey.membership.v1.Membership/GetCards',
+                request_serializer=fedmunkey_dot_protos_dot_membership__pb2.GetCardsRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_membership__pb2.GetCardsResponse.FromString,
+                _registered_method=True)
 
 
 class MembershipServicer(object):
@@ -131,6 +136,13 @@ class MembershipServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCards(self, request, context):
+        """Versions of the federation card, oldest first; none before the first was made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MembershipServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,6 +150,11 @@ def add_MembershipServicer_to_server(servicer, server):
                     servicer.Rotate,
                     request_deserializer=fedmunkey_dot_protos_dot_membership__pb2.RotateRequest.FromString,
                     response_serializer=fedmunkey_dot_protos_dot_membership__pb2.RotateResponse.SerializeToString,
+            ),
+            'GetCards': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCards,
+                    request_deserializer=fedmunkey_dot_protos_dot_membership__pb2.GetCardsRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_membership__pb2.GetCardsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -168,6 +185,33 @@ class Membership(object):
             '/fedmunkey.membership.v1.Membership/Rotate',
             fedmunkey_dot_protos_dot_membership__pb2.RotateRequest.SerializeToString,
             fedmunkey_dot_protos_dot_membership__pb2.RotateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCards(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.membership.v1.Membership/GetCards',
+            fedmunkey_dot_protos_dot_membership__pb2.GetCardsRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_membership__pb2.GetCardsResponse.FromString,
             options,
             channel_credentials,
             insecure,

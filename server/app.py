@@ -81,7 +81,11 @@ def run_federation(grid: Grid, settings: Settings) -> None:
             else:
                 write = _checkpoints_of(shape, settings.encoder)
                 strategy = ForgettingStrategy(
-                    make_strategy(settings), open_round=open_round, record=record, write=write
+                    make_strategy(settings),
+                    open_round=open_round,
+                    record=record,
+                    write=write,
+                    card=settings.federation_card,
                 )
                 strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=settings.rounds)
         except FedmunkeyError as error:

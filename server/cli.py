@@ -26,6 +26,15 @@ _COMMANDS = {
     "status": "fedmunkey.server.commands.status:status",
 }
 
+_CARD = {
+    "make": "fedmunkey.server.commands.card:make",
+    "show": "fedmunkey.server.commands.card:show",
+}
+_CARD_HELP = """The federation card: what all members must agree on before anything is computed.
+
+Example: munkey-server card make --class benign --class malignant --image-shape 1x28x28
+"""
+
 _PLAIN = {"serve"}
 """What is told everything by whoever starts it."""
 
@@ -34,6 +43,10 @@ app = command_line.application(
     lazy_group(_COMMANDS, kinds=dict.fromkeys(_COMMANDS.keys() - _PLAIN, COORDINATOR.command())),
 )
 app.add_typer(trust_application("munkey-server", COORDINATOR), name="trust")
+app.add_typer(
+    command_line.application(_CARD_HELP, lazy_group(_CARD, kinds=dict.fromkeys(_CARD, COORDINATOR.command()))),
+    name="card",
+)
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ _COMMANDS = {
     "report": "fedmunkey.simulations.reporting.command:report",
     "bench": "fedmunkey.simulations.bench.command:bench",
     "faults": "fedmunkey.simulations.faults.command:faults",
+    "console-demo": "fedmunkey.simulations.deploy_local.console_command:console_demo",
     "deploy-local": "fedmunkey.simulations.deploy_local.command:deploy_local",
 }
 _NEEDED = ("ray", "matplotlib", "jsonschema", "threadpoolctl")
@@ -35,6 +36,16 @@ def command_reference() -> None:
     from fedmunkey.server.cli import app as server
 
     sys.stdout.write(rendered({"munkey-sim": app, "munkey-server": server, "munkey-client": client}))
+
+
+@app.command(hidden=True)
+def files_reference() -> None:
+    """Print docs/files.md: every line of coordinator.toml and site.toml."""
+    from fedmunkey.client.supernode.site_file import SiteFile
+    from fedmunkey.common.programs.files_reference import files_reference as rendered
+    from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
+
+    sys.stdout.write(rendered({"coordinator.toml": CoordinatorFile, "site.toml": SiteFile}))
 
 
 def main() -> None:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from fedmunkey.common.model.model import Munkey
+from tests.distribution import ModuleScheduling, longest_first
 
-# How fast an example runs says something about the machine, not about the code.
-settings.register_profile("fedmunkey", deadline=None)
+# How fast an example is drawn and runs says something about the machine, not about the code.
+settings.register_profile("fedmunkey", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fedmunkey")
 
 # A shell ignores Ctrl-C for what it starts in the background, and so would every program that a test starts from there.
@@ -21,12 +23,17 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a module's tests in one process, for its fixtures, and run one Flower federation at a time."""
-    for item in items:
-        federation = item.get_closest_marker("flower") is not None
-        item.add_marker(pytest.mark.xdist_group("flower" if federation else item.nodeid.partition("::")[0]))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ModuleScheduling:
+    """Give whole modules to the workers of pytest-xdist, in the order in which they are collected."""
+    config.option.loadscopereorder = False
+    return ModuleScheduling(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the longest tests begin first, where there are several workers."""
+    if hasattr(config, "workerinput"):
+        longest_first(items)
 
 
 Typed = Callable[..., tuple[int, str, str]]

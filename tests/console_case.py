@@ -24,9 +24,8 @@ from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
+from tests.patience import PATIENCE
 from tests.proof_case import OFFICER_KEY, SECRET, SITE_KEYS, SITES, TRUST, answered, open_coordinator, signed_request
-
-PATIENCE = 20.0
 
 
 @dataclass
@@ -38,6 +37,7 @@ class ConsoleCase:
     office: Office
     face: Face
     address: str
+    server: DeletionServer
     applied: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -54,6 +54,12 @@ class ConsoleCase:
     def stranger(self) -> httpx.Client:
         """Return one that has not."""
         return httpx.Client(base_url=self.url, follow_redirects=True, timeout=PATIENCE)
+
+    def restart_service(self, while_down: Callable[[], object]) -> None:
+        """Stop what listens, do something, and start it again at the same address."""
+        self.server.stop(grace=0)
+        while_down()
+        self.server.start()
 
     def ask(self, request_id: str, target: Target | None = None, days: float = 90) -> None:
         """Have the officer ask for something by a command."""
@@ -109,7 +115,7 @@ def running_console(
         office = Office.of_officer(folder / "officer.pem", folder / "federation.secret", keys)
         face = make_console(office, channel, on_closed=on_closed)
         address = stack.enter_context(served(face, channel.close))
-        yield ConsoleCase(folder, service, office, face, address)
+        yield ConsoleCase(folder, service, office, face, address, server)
 
 
 @contextlib.contextmanager

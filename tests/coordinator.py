@@ -30,8 +30,8 @@ from fedmunkey.server.members.member_journal import MemberJournal
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from fedmunkey.server.transparency_log.log_key import open_log_key
+from tests.patience import PATIENCE
 
-PATIENCE = 20.0
 SITE, OTHER, FIRST_OFFICER = "hospital-1", "hospital-2", "officer-1"
 
 
@@ -115,8 +115,10 @@ def running_coordinator(
         register.adopt(identity.certificate)
         _, log_key = open_log_key(folder.log_key, str(folder.ledger))
         service = LedgerService(ledger, proofs=CoordinatorProofs(TransparencyLog(ledger.engine, log_key), trust))
-        server = stack.enter_context(DeletionServer(service, identity=identity, register=register, authority=authority))
-        admitting = Joining(register, ledger, authority, log_key.public, folder.trust)
+        server = stack.enter_context(
+            DeletionServer(service, identity=identity, register=register, authority=authority, cards=folder.read_cards)
+        )
+        admitting = Joining(register, ledger, authority, log_key.public, folder.trust, folder.read_cards)
         joining = stack.enter_context(JoiningServer(admitting, "127.0.0.1:0", identity))
         yield Coordinator(folder, authority, ledger, register, service, server, joining, work)
         service.close()

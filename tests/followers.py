@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from queue import SimpleQueue
 
 from fedmunkey.common.deletions.words import DeletionOrder
-
-PATIENCE = 20.0
+from tests.patience import PATIENCE
 
 
 class Follower:

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from fedmunkey.simulations.deploy_local.terminal import Background
-
-SECONDS = 180.0
-"""The longest that any step may take, on a machine that has much else to do."""
+from tests.patience import PATIENCE
 
 ENVIRONMENT = {**os.environ, "PYTHONWARNINGS": "default::ResourceWarning"}
 _NUMBERS = itertools.count(1)
@@ -40,8 +38,8 @@ class Running(Background):
 
     def end(self) -> int:
         """Wait until it ends by itself, and return its exit code."""
-        code = self._process.wait(SECONDS)
-        self._reader.join(SECONDS)
+        code = self._process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
         return code
 
     def stop_well(self) -> None:
@@ -58,7 +56,7 @@ class Running(Background):
 
 def gone(process: int) -> bool:
     """Wait until a process that is not a child of this one has ended; its reaper may take a moment."""
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         try:
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]

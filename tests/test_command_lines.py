@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 import pytest
+from pydantic import BaseModel
 
 from fedmunkey.client.cli import app as client_app
+from fedmunkey.client.supernode.site_file import SiteFile
 from fedmunkey.common.programs.command_reference import command_reference, every_command, example_of
-from fedmunkey.common.programs.supervision import own_program
+from fedmunkey.common.programs.files_reference import files_reference
 from fedmunkey.server.cli import app as server_app
+from fedmunkey.server.superlink.coordinator_file import CoordinatorFile, Notices
 from fedmunkey.simulations.cli import app as simulation_app
+from fedmunkey.simulations.cli import main as simulation_main
+from tests.conftest import Typed
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = {"munkey-sim": simulation_app, "munkey-server": server_app, "munkey-client": client_app}
@@ -47,13 +54,42 @@ def test_reference_on_disk_is_the_rendering() -> None:
     assert (ROOT / "docs" / "commands.md").read_text() == command_reference(PROGRAMS), "run: make docs"
 
 
-def test_reference_does_not_depend_on_terminal_or_language() -> None:
-    environment = {**os.environ, "COLUMNS": "40", "TERM": "dumb", "LANG": "de_DE.UTF-8", "LC_ALL": "C"}
-    command = own_program("fedmunkey.simulations.cli", "command-reference")
+def test_reference_of_files_on_disk_is_the_rendering_and_says_what_each_line_means() -> None:
+    files: dict[str, type[BaseModel]] = {"coordinator.toml": CoordinatorFile, "site.toml": SiteFile}
 
-    printed = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S603
+    assert (ROOT / "docs" / "files.md").read_text() == files_reference(files), "run: make docs"
+    kinds: list[type[BaseModel]] = [*files.values(), Notices]
+    for kind in kinds:
+        assert [name for name, field in kind.model_fields.items() if not field.description] == []
 
-    assert printed.stdout == command_reference(PROGRAMS)
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_say_their_version_and_complete_words_in_a_shell(program: str) -> None:
+    package = {"munkey-sim": "simulations", "munkey-server": "server", "munkey-client": "client"}[program]
+    start = f"import sys; sys.argv[0] = {program!r}; from fedmunkey.{package}.cli import main; main()"
+    words = {"COMP_WORDS": f"{program} r", "COMP_CWORD": "1"}
+    variable = f"_{program.replace('-', '_').upper()}_COMPLETE"
+
+    def run(*more: str, **environment: str) -> str:
+        command = [sys.executable, "-c", start, *more]
+        return subprocess.run(  # noqa: S603
+            command, env={**os.environ, **environment}, cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+
+    said, completed = run("--version"), run(**words, **{variable: "complete_bash"}).split()
+
+    assert said == f"{program} {version('fedmunkey')}\n"
+    expected = {"munkey-sim": "run", "munkey-server": "requests", "munkey-client": "rotate"}[program]
+    assert expected in completed
+    assert all(word.startswith("r") for word in completed)
+
+
+def test_reference_does_not_depend_on_terminal_or_language(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = command_reference(PROGRAMS)
+    for name, value in {"COLUMNS": "40", "TERM": "dumb", "LANG": "de_DE.UTF-8", "LC_ALL": "C"}.items():
+        monkeypatch.setenv(name, value)
+
+    assert typed(simulation_main, "munkey-sim", "command-reference") == (0, before, "")
 
 
 @pytest.mark.parametrize(

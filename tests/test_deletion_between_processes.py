@@ -18,7 +18,8 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.outcomes import Outcome
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.programs.supervision import own_program
-from tests.processes import ENVIRONMENT, SECONDS, Running
+from tests.patience import PATIENCE
+from tests.processes import ENVIRONMENT, Running
 
 pytestmark = pytest.mark.processes
 
@@ -34,7 +35,7 @@ def command(program: str, *words: object) -> list[str]:
 def ask(program: str, *words: object, code: int = 0) -> Any:
     """Run a command to its end, which is to have an exit code, and return what its `--json` prints."""
     asked = command(program, *words, "--json")
-    ended = subprocess.run(asked, env=ENVIRONMENT, capture_output=True, text=True, timeout=SECONDS)  # noqa: S603
+    ended = subprocess.run(asked, env=ENVIRONMENT, capture_output=True, text=True, timeout=PATIENCE)  # noqa: S603
     assert ended.returncode == code, ended.stderr
     return json.loads(ended.stdout)
 

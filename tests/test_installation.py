@@ -17,7 +17,7 @@ TOP_FOLDERS = {"client", "common", "protos", "server", "simulations"}
 
 def build(folder: Path, kind: str, into: Path) -> Path:
     command = [sys.executable, "-P", "-m", "hatchling", "build", "--target", kind, "--directory", str(into)]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)  # noqa: S603
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=900)  # noqa: S603
     (built,) = into.iterdir()
     return built
 
@@ -74,7 +74,7 @@ def test_programs_of_the_wheel_run_from_a_folder_with_modules_of_their_names(whe
             env={**os.environ, "PYTHONPATH": str(site_packages)},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         assert (shown.returncode, shown.stderr) == (0, "")
         assert "Usage" in shown.stdout

@@ -33,6 +33,7 @@ from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.joining import ATTEMPTS, read_join_request
 from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, killed_at, make_identity, running_coordinator
+from tests.patience import PATIENCE
 
 
 @dataclass
@@ -117,7 +118,7 @@ def test_key_that_is_revoked_while_a_site_joins_stays_revoked(coordinator: Coord
                 joining.result(0.5)
             revoked = TrustedKeys.read(coordinator.folder.trust).revoke("anna", utc_now())
             revoked.write(coordinator.folder.trust)
-        joining.result(30)
+        joining.result(PATIENCE)
 
     [officer] = TrustedKeys.read(coordinator.folder.trust).of(Role.OFFICER)
     assert officer.revoked is not None
@@ -145,7 +146,7 @@ def test_attempts_to_join_from_one_address_are_bounded(coordinator: Coordinator,
         stub = JoiningStub(channel)  # type: ignore[no-untyped-call]
         for _ in range(int(ATTEMPTS.at_once) + 5):
             with pytest.raises(grpc.RpcError) as refused:
-                stub.Join(guess, timeout=30)
+                stub.Join(guess, timeout=PATIENCE)
             statuses.append(refused.value.code())
 
     assert statuses[0] is grpc.StatusCode.PERMISSION_DENIED

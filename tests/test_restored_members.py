@@ -24,7 +24,8 @@ from fedmunkey.server.database.member_tables import MemberRow
 from fedmunkey.server.database.tables import EventRow, SiteRow
 from fedmunkey.server.deletions.upkeep import POLL_SECONDS
 from fedmunkey.server.members.register import serial_of
-from tests.coordinator import PATIENCE, running_coordinator
+from tests.coordinator import running_coordinator
+from tests.patience import PATIENCE
 from tests.processes import Running
 from tests.typed import Run, runner
 

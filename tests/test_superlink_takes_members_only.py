@@ -17,12 +17,13 @@ from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.simulations.deploy_local.terminal import Background, free_ports
+from fedmunkey.simulations.deploy_local.terminal import Background
+from fedmunkey.simulations.programs.free_ports import free_ports
 from tests.coordinator import make_identity
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.processes
 
-SECONDS = 120.0
 Start = Callable[[str, str, str], Background]
 
 
@@ -58,7 +59,7 @@ def test_superlink_takes_members_only(tmp_path: Path, start: Start) -> None:
             "fedmunkey.server.superlink.superlink_program",
             f'coordinator-dir = "coordinator"\nsuperlink = "{sites}"\nsuperlink-control = "{control}"\n',
         )
-        superlink.expect("SuperLink for sites at", SECONDS)
+        superlink.expect("SuperLink for sites at", PATIENCE)
         nodes = {
             name: start(
                 name,
@@ -68,17 +69,19 @@ def test_superlink_takes_members_only(tmp_path: Path, start: Start) -> None:
             for name, runtime in (("member", first), ("stranger", second))
         }
 
-        nodes["member"].expect("SuperNode ID: ", SECONDS)
-        nodes["stranger"].expect("Failed to activate SuperNode", SECONDS)
+        nodes["member"].expect("SuperNode ID: ", PATIENCE)
+        nodes["stranger"].expect("Failed to activate SuperNode", PATIENCE)
         trusted = ssl.create_default_context(cafile=member.ca_file)
-        assert httpx.get(f"https://{sites}/health", verify=trusted, timeout=SECONDS).status_code == 200
+        assert httpx.get(f"https://{sites}/health", verify=trusted, timeout=PATIENCE).status_code == 200
         for method in ("control/start-run", "control/list-runs", "runtime/acquire-task"):
-            answer = httpx.post(f"https://{sites}/v1/{method}", verify=trusted, timeout=SECONDS)
+            answer = httpx.post(f"https://{sites}/v1/{method}", verify=trusted, timeout=PATIENCE)
             assert answer.status_code == 404
-        assert httpx.post(f"https://{control}/v1/control/list-runs", verify=trusted, timeout=SECONDS).status_code != 404
+        assert (
+            httpx.post(f"https://{control}/v1/control/list-runs", verify=trusted, timeout=PATIENCE).status_code != 404
+        )
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"http://{sites}/health", timeout=SECONDS)
+            httpx.get(f"http://{sites}/health", timeout=PATIENCE)
 
         register.revoke("hospital-1", "its server was stolen")
-        superlink.expect("SuperNode of hospital-1 is unregistered", SECONDS)
-        nodes["member"].expect("SuperNode terminated", SECONDS)
+        superlink.expect("SuperNode of hospital-1 is unregistered", PATIENCE)
+        nodes["member"].expect("SuperNode terminated", PATIENCE)

@@ -22,7 +22,8 @@ from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.members.register import MemberRegister
-from fedmunkey.simulations.deploy_local.terminal import Background, free_ports
+from fedmunkey.simulations.deploy_local.terminal import Background
+from fedmunkey.simulations.programs.free_ports import free_ports
 from tests.coordinator import make_identity
 from tests.solved_sites import SECRET, digits, make_hospital, solved_settings
 

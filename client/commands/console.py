@@ -14,7 +14,6 @@ from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, S
 from fedmunkey.client.deletions.requester import DEFAULT_DAYS
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.client.supernode.site_file import SiteFile
 from fedmunkey.common.deletions.words import OFFICER, OFFICER_NAMES
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
@@ -27,13 +26,13 @@ if TYPE_CHECKING:
     from fedmunkey.common.console.face import Face
 
 DEFAULT_LISTEN = "127.0.0.1:9460"
+LINK_LINE = "open "
+"""What the line with a link begins with."""
 
 
 @faults_explained()
 def console(
-    file: Annotated[
-        Path | None, typer.Argument(metavar="[SITE_TOML]", help="A site's settings, in TOML.", show_default=False)
-    ] = None,
+    site_dir: Annotated[Path | None, typer.Option(help="Ask as a site, whose folder this is.")] = None,
     asking: Annotated[str | None, typer.Option("--as", help=f"Ask as the {OFFICER}, from any machine.")] = None,
     key: Annotated[
         Path | None, typer.Option("--signing-key", "--key", help="What signs the officer's requests, with --as.")
@@ -56,7 +55,7 @@ def console(
 ) -> None:
     """Show requests to forget in this machine's browser, from inbox to certificate, until SIGINT or SIGTERM.
 
-    An officer gives --as officer, --signing-key, --secret and --identity; a site its site.toml.
+    An officer gives --as officer, --signing-key, --secret and --identity; a site --site-dir, or its site.toml.
     The link that is printed opens one session; Enter prints another. Ids that are typed become references here, keys
     stay here, and whatever the console does, a command does as well.
 
@@ -67,7 +66,7 @@ def console(
     from fedmunkey.common.console.serving import serve
 
     split_address(service)
-    office, shown, service = _find_office(file, asking, key, secret, identity, keys, service, valid_days)
+    office, shown = _find_office(site_dir, asking, key, secret, identity, keys, valid_days)
     listening, address = listen_at(listen)
     with listening, DeletionChannel(service, identity=shown) as channel:
         # Whoever may not read is told so here, and not on every page.
@@ -89,29 +88,29 @@ def console(
 
 
 def _find_office(
-    file: Path | None,
+    site_dir: Path | None,
     asking: str | None,
     key: Path | None,
     secret: Path | None,
     identity: Path | None,
     keys: Path | None,
-    service: str,
     days: float,
-) -> tuple[Office, Identity | None, str]:
-    """Return whose console it is, the identity to show, and the service's address."""
+) -> tuple[Office, Identity | None]:
+    """Return whose console it is, and the identity to show."""
     from fedmunkey.client.console.office import Office
 
-    if file is not None:
+    if site_dir is not None:
         if any(given is not None for given in (asking, key, secret, identity, keys)):
-            raise InvalidSetting(f"{file} says all of a site; leave --as, --signing-key, --secret and the like out")
-        site = SiteFile.read(file)
-        folder = SiteFolder(site.site_dir)
-        return Office.of_site(folder, days), folder.find_identity(), site.deletion_service
+            raise InvalidSetting(
+                f"{site_dir} holds all that a site needs; leave --as, --signing-key, --secret, --identity, --keys out"
+            )
+        folder = SiteFolder(site_dir)
+        return Office.of_site(folder, days), folder.find_identity()
     if asking not in OFFICER_NAMES:
-        raise InvalidSetting(f"say whose console it is: a site's site.toml, or --as {OFFICER}")
+        raise InvalidSetting(f"say whose console it is: a site's with --site-dir, or --as {OFFICER}")
     if key is None or secret is None:
         raise InvalidSetting(f"--as {OFFICER} signs requests and makes references: name --signing-key and --secret")
-    return Office.of_officer(key, secret, keys, days), None if identity is None else Identity.read(identity), service
+    return Office.of_officer(key, secret, keys, days), None if identity is None else Identity.read(identity)
 
 
 def _give_links(face: Face, address: str) -> None:
@@ -121,4 +120,4 @@ def _give_links(face: Face, address: str) -> None:
 
 
 def _say(link: str) -> None:
-    typer.echo(f"open {link}")
+    typer.echo(f"{LINK_LINE}{link}")

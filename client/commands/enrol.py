@@ -11,6 +11,7 @@ import typer
 
 from fedmunkey.client.commands.display import counts_table, progress_bars, shown_in
 from fedmunkey.client.commands.enrolment_options import EnrolmentOptions
+from fedmunkey.client.importing.agreement import classes_shown
 from fedmunkey.client.importing.array_records import ArrayRecords
 from fedmunkey.client.importing.conventions import Conventions, read_conventions, write_conventions
 from fedmunkey.client.importing.notices import WORDS, rows_of_notices
@@ -21,6 +22,7 @@ from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.client.records.medmnist_files import read_array_file
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.model.federation_card import FederationCard
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import takes_options
 from fedmunkey.common.settings.settings import Settings
@@ -39,7 +41,8 @@ def enrol(
 ) -> None:
     """Add records to a site's key store, and make the site's folder the first time.
 
-    Give the settings that the federation trains with; image shape and number of classes come from the data.
+    Settings are those of the federation card (munkey-client card show), and nothing else can be given; without a card,
+    give those that the federation trains with. Image shape and number of classes come from the data.
     Guarantee, epsilon and delta are promised to the patients the first time, and cannot be changed later.
     A record without an id is named by its picture, a subject with a number by site and number: munkey-client ids shows
     the names. If it is interrupted, run it again: it goes on where it was.
@@ -49,8 +52,10 @@ def enrol(
     found = read_array_file(data, consent=options.consent)
     given = options.settings()
     before = read_conventions(options.folder)
-    conventions = settle_array_file(data, found, before, given)
-    enrolment = options.enrolment(_fit_to_data(given, found.dataset, conventions), given, frozenset(), master_key)
+    conventions = settle_array_file(data, found, before, given, options.card)
+    enrolment = options.enrolment(
+        _fit_to_data(given, found.dataset, conventions, options.card), given, frozenset(), master_key
+    )
     keep = (lambda: write_conventions(options.folder, conventions)) if conventions and conventions != before else None
     with closing(OpenEnrolment(enrolment, keep or (lambda: None))) as site:
         records = ArrayRecords.of(data, found, site.store, enrolment.secret)
@@ -76,6 +81,8 @@ def enrol(
         command_line.print_json({"site": options.site, **counts, "records": totals, "notices": noted})
         return
     command_line.print_table(counts_table(options.site, {**counts, **totals}))
+    if options.card is not None and found.class_names is None:
+        typer.echo(f"the file names no classes; its numbers are those of the card: {classes_shown(options.card)}")
     for notice, rows in notices.items():
         typer.echo(
             f"{len(rows)} records ({', '.join(found.rows[rows[:3]])}{', ...' * (len(rows) > 3)}): {WORDS[notice]}"
@@ -87,9 +94,11 @@ def enrol(
         )
 
 
-def _fit_to_data(given: dict[str, ConfigValue], dataset: Dataset, conventions: Conventions | None) -> Settings:
+def _fit_to_data(
+    given: dict[str, ConfigValue], dataset: Dataset, conventions: Conventions | None, card: FederationCard | None
+) -> Settings:
     classes = max(dataset.num_classes, len(conventions.classes) if conventions else 0)
-    settings = fit_classes({"image-shape": str(dataset.image_shape), **given}, classes)
+    settings = fit_classes({"image-shape": str(dataset.image_shape), **given}, classes, card)
     if settings.image_shape != dataset.image_shape:
         raise InvalidSetting(
             f"image-shape = {settings.image_shape}: the images are {dataset.image_shape}; leave the setting out"

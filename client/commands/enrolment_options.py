@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,13 @@ from fedmunkey.client.commands.options import (
     SiteDirOption,
     WeightsOption,
 )
+from fedmunkey.client.importing.agreement import check_settings_agreed, read_card
 from fedmunkey.client.importing.identifiers import plain_id
 from fedmunkey.client.importing.site_enrolment import SiteEnrolment, check_site_name, read_site_secret
 from fedmunkey.client.records.dataset import Consent
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidDataset
+from fedmunkey.common.model.federation_card import FederationCard
 from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
@@ -68,6 +71,11 @@ class EnrolmentOptions:
         """The site's folder, which need not exist."""
         return SiteFolder(self.site_dir)
 
+    @cached_property
+    def card(self) -> FederationCard | None:
+        """The federation card that the site has taken over, if any."""
+        return read_card(self.folder)
+
     def settings(self, **shorthands: ConfigValue | None) -> dict[str, ConfigValue]:
         """Return the settings that were given, also by a command's own options, by their kebab-case names."""
         return given_settings(
@@ -95,11 +103,23 @@ class EnrolmentOptions:
     def enrolment(
         self, settings: Settings, asked: Iterable[str], new_consent: frozenset[str], master_key: Path | None = None
     ) -> SiteEnrolment:
-        """Return what was chosen, checked against what the site has; nothing is written."""
+        """Return what was chosen, checked against the federation card and what the site has; nothing is written."""
         secret = read_site_secret(self.folder, self.secret)
+        if self.card is not None:
+            # Before weights of another encoder are read, or downloaded.
+            check_settings_agreed(self.card, settings, self.site)
         shape, encoder = choose_shape(settings), choose_encoder(settings)
         enrolment = SiteEnrolment(
-            self.folder, self.site, settings, encoder, shape, secret, frozenset(asked), new_consent, master_key
+            self.folder,
+            self.site,
+            settings,
+            encoder,
+            shape,
+            secret,
+            frozenset(asked),
+            new_consent,
+            master_key,
+            self.card,
         )
         enrolment.check()
         return enrolment

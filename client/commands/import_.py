@@ -91,7 +91,8 @@ def import_(
     in the file, the header's being 1, and never by an id. Where a file holds several pictures, a row of its own for
     each names one with --column frame=HEADER (DICOM) or --column slice=HEADER (NIfTI).
 
-    What the first import chooses is kept in the site's folder and need not be given again. If an import is interrupted,
+    What the federation card says (munkey-client card show) need not be given, and nothing else can be; what the first
+    import chooses is kept in the site's folder and need not be given again. If an import is interrupted,
     run it again: it goes on where it was. Exit code 1 means that rows were refused for other reasons than a deletion.
 
     Example: munkey-client import scans.csv --site-dir hospital-1 --site hospital-1 --secret federation.secret
@@ -105,7 +106,7 @@ def import_(
     new_consent = options.read_new_consent((plain_id(row.record_id) for row in rows.rows), manifest)
     given = options.settings(image_shape=image_shape)
     asked = Asked(tuple(class_name or ()), volume_slice, split_seed, val_share, test_share, given, frame, bits)
-    conventions, settings = settle(options.folder, rows, read_conventions(options.folder), asked)
+    conventions, settings = settle(options.folder, rows, read_conventions(options.folder), asked, options.card)
     enrolment = options.enrolment(settings, given, new_consent)
     planner = Planner(rows, conventions, enrolment.secret, consent=options.consent, new_consent=new_consent)
     sheet = ContactSheet(options.site, conventions.classes) if contact_sheet else None

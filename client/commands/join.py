@@ -14,6 +14,7 @@ from fedmunkey.client.membership.joining import join as join_federation
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities import MemberRole
+from fedmunkey.common.identities.card_words import NO_CARD
 from fedmunkey.common.identities.invitation import Invitation
 from fedmunkey.common.programs import command_line
 
@@ -32,7 +33,7 @@ def join(
     The private key is made here and stays here. The service must be the one whose authority the invitation names.
     A site also makes the key that signs requests and receipts, if it has none, and trusts the coordinator's log.
     Whose requests a site carries out is for the site to say: munkey-client trust add.
-    If it is interrupted, run it again.
+    The federation card, what all members must agree on, comes with it. If it is interrupted, run it again.
 
     Example: munkey-client join hospital-1.json --site-dir hospital-1
     """
@@ -74,6 +75,7 @@ def _document(joined: Joined, invitation: Invitation, site: SiteFolder | None) -
         "log_key": joined.log_key.raw.hex(),
         "signing_key_trusted": joined.signing_key_trusted,
         "trusted_officers": None if site is None else joined.officers,
+        "card": None if joined.cards.current is None else joined.cards.current.digest,
     }
 
 
@@ -82,6 +84,11 @@ def _show(joined: Joined, invitation: Invitation, site: SiteFolder | None) -> No
     typer.echo(
         f"joined {invitation.federation} as {who.role} {who.name}: {who.folder}, good until {who.not_after:%Y-%m-%d}"
     )
+    where = f"--identity {who.folder}" if site is None else f"--site-dir {site.path}"
+    if joined.cards.current is None:
+        typer.echo(f"{NO_CARD} yet; when the coordinator has made one: munkey-client card accept {where} ...")
+    else:
+        typer.echo(f"federation card {joined.cards.current.words}: munkey-client card show {where}")
     if site is None:
         typer.echo(f"log key {joined.log_key.raw.hex()}: munkey-client trust add coordinator KEY --role log")
         return

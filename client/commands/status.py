@@ -11,6 +11,7 @@ from fedmunkey.client.commands.options import JsonOption, SiteDirOption
 from fedmunkey.client.deletions.holdings import Holdings
 from fedmunkey.client.importing.array_records import picture_pattern, subject_name
 from fedmunkey.client.key_store.disk_errors import faults_explained
+from fedmunkey.client.membership.site_card import MemberCards
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.programs import command_line
 
@@ -21,8 +22,9 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
 
     Example: munkey-client status --site-dir hospital-1
     """
-    with SiteFolder(site_dir).open() as store:
-        holdings = Holdings.of(store)
+    folder = SiteFolder(site_dir)
+    with folder.open() as store:
+        holdings = Holdings.of(store, MemberCards.of(folder).words())
         site = store.description.site
     if as_json:
         orders = [order_document(answer) for answer in holdings.orders]

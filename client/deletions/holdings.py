@@ -22,8 +22,8 @@ class Holdings:
     orders: list[Acknowledgement]
 
     @classmethod
-    def of(cls, store: KeyStore) -> Holdings:
-        """Count what a store holds."""
+    def of(cls, store: KeyStore, card: str | None) -> Holdings:
+        """Count what a store holds; `card` says which federation card the site has, if any."""
         held = store.description
         records = {split.value: store.records.count(split) for split in Split}
         restored = store.is_restored
@@ -60,6 +60,7 @@ class Holdings:
             "encoder": held.encoder,
             "image_path": held.image_path.value,
             "input_shape": "x".join(str(size) for size in held.input_shape),
+            "federation_card": card,
             "bytes": store.path.stat().st_size,
             **describe_proofs(store),
         }

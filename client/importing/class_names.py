@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fedmunkey.client.importing.identifiers import is_missing, is_number, likeness, plain_id, plain_label
+from fedmunkey.client.importing.identifiers import is_missing, is_number, plain_id, plain_label
 from fedmunkey.common.errors import InvalidDataset, InvalidInput
+from fedmunkey.common.settings.likeness import check_class_names, likeness
 
 _MOST_FOUND = 100
 """Classes that labels alone may name; with more, the column is likely to hold something else."""
@@ -63,12 +64,6 @@ def choose_classes(
         _check_first_number(labels, classes, manifest)
         return classes
     return _found({label: seen for label, seen in labels.items() if not is_missing(label)}, manifest)
-
-
-def check_class_names(names: Sequence[str], whose: str) -> None:
-    """Check that each class has a name of its own, however it is written; raises `InvalidInput`."""
-    if len({likeness(name) for name in names}) != len(names) or any(not name.strip() for name in names):
-        raise InvalidInput(f"{whose} a name twice, or an empty one; every class needs its own")
 
 
 def class_index(label: str, classes: tuple[str, ...]) -> int | None:

@@ -46,9 +46,3 @@ def plain_label(text: str) -> str:
     """Return a label's composed characters, or the number that it is, without zeros around it."""
     composed = plain_id(text)
     return str(int(composed)) if composed.isascii() and composed.isdecimal() and len(composed) < 12 else composed
-
-
-def likeness(text: str) -> str:
-    """Return what ids and labels have in common that a person may take for the same."""
-    folded = re.sub(r"\s", "", unicodedata.normalize("NFKC", text)).casefold()
-    return folded.lstrip("0") or folded

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.importing.class_names import class_index
 from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.held_records import HeldRecord, HeldRecords
-from fedmunkey.client.importing.identifiers import is_missing, is_rounded, likeness, plain_id
+from fedmunkey.client.importing.identifiers import is_missing, is_rounded, plain_id
 from fedmunkey.client.importing.manifest import Manifest, Row
 from fedmunkey.client.importing.notices import NotedRow, Notice
 from fedmunkey.client.importing.pictures import Choices
@@ -22,6 +22,7 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.settings.likeness import likeness
 
 DELETED = "the record or its subject was deleted, or may have been; --new-consent lets it in again"
 

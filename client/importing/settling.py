@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fedmunkey.client.importing.agreement import (
+    check_classes_asked,
+    check_conventions,
+    classes_shown,
+    own_settings,
+)
 from fedmunkey.client.importing.class_names import choose_classes, count_labels
 from fedmunkey.client.importing.conventions import Conventions
 from fedmunkey.client.importing.manifest import Manifest
@@ -13,6 +19,7 @@ from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.records.medmnist_files import ArrayFile
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidDataset, InvalidInput
+from fedmunkey.common.model.federation_card import FederationCard
 from fedmunkey.common.settings.settings import ImagePath, ImageShape, Settings
 from fedmunkey.common.settings.settings_text import ConfigValue
 
@@ -36,16 +43,23 @@ class Asked:
 
 
 def settle(
-    folder: SiteFolder, manifest: Manifest, held: Conventions | None, asked: Asked
+    folder: SiteFolder, manifest: Manifest, held: Conventions | None, asked: Asked, card: FederationCard | None = None
 ) -> tuple[Conventions, Settings]:
-    """Return conventions and settings of an import; nothing is written.
+    """Return conventions and settings of an import; nothing is written. What the federation card says need not be told.
 
-    Raises `InvalidInput` if something is asked for that differs from what the site has settled, or cannot be.
+    Raises `InvalidInput` if something is asked for that differs from what the site has settled, or cannot be, and
+    `CardMismatch` if it, or what the site has settled, is not as the members have agreed.
     """
-    merged = _merged(held, asked.settings)
+    if card is not None:
+        check_conventions(card, held)
+        if asked.classes:
+            check_classes_asked(card, asked.classes, "--class")
+        asked = replace(asked, classes=card.classes, settings={_SHAPE: card.image_shape, **asked.settings})
+        card.check({_SHAPE: asked.settings[_SHAPE]}, "--image-shape", "leave it out")
+    merged = _merged(held, asked.settings, card)
     labels = count_labels((row.number, row.label, row.subject_id) for row in manifest.rows)
     classes = choose_classes(asked.classes, held.classes if held else (), labels, str(manifest.path))
-    settings = fit_classes({**merged, _SHAPE: _image_shape(folder, held, asked)}, len(classes))
+    settings = fit_classes({**merged, _SHAPE: _image_shape(folder, held, asked)}, len(classes), card)
     conventions = Conventions(
         image_shape=settings.image_shape,
         classes=classes,
@@ -61,13 +75,22 @@ def settle(
 
 
 def settle_array_file(
-    path: Path, found: ArrayFile, held: Conventions | None, given: dict[str, ConfigValue]
+    path: Path,
+    found: ArrayFile,
+    held: Conventions | None,
+    given: dict[str, ConfigValue],
+    card: FederationCard | None = None,
 ) -> Conventions | None:
     """Return the conventions of a site that takes in an array file: as they were, or with the names of its classes.
 
-    A file without names is of the classes that the site has. Raises `InvalidInput` if its names would give a number
-    that the site has another meaning, and `InvalidDataset` if it has labels that the site has no class for.
+    A file without names is of the classes that the federation card or the site has. Raises `InvalidInput` if its names
+    would give a number that the site has another meaning, `CardMismatch` if images or names are not as the members have
+    agreed, and `InvalidDataset` if it has labels that the site has no class for.
     """
+    if card is not None:
+        check_conventions(card, held)
+        found = _under(card, path, found)
+        held = None if held is None else replace(held, classes=card.classes)
     if found.class_names is None:
         if held is None and int(found.dataset.labels.min()) > 0:
             raise InvalidDataset(
@@ -89,12 +112,28 @@ def settle_array_file(
                 f"{', '.join(held.classes)}; number its labels in that order"
             )
         return replace(held, classes=max(held.classes, found.class_names, key=len))
-    settings = _without_promises(_merged(None, given))
+    settings = _without_promises(_merged(None, given, card))
     return Conventions(found.dataset.image_shape, found.class_names, "", SplitRule(), settings)
 
 
-def _merged(held: Conventions | None, given: dict[str, ConfigValue]) -> dict[str, ConfigValue]:
-    merged = {**(held.settings if held else {}), **given}
+def _under(card: FederationCard, path: Path, found: ArrayFile) -> ArrayFile:
+    """Return an array file with the names of the card's classes, which its own names and images must be of."""
+    card.check({_SHAPE: str(found.dataset.image_shape)}, str(path), "bring the images to the card's shape")
+    names = found.class_names
+    if names is not None and names != card.classes[: len(names)]:
+        check_classes_asked(card, names, f"class_names of {path}")
+    if found.dataset.num_classes > len(card.classes):
+        raise InvalidDataset(
+            f"{path}: there are {found.dataset.num_classes} classes, and the federation card (version {card.version}) "
+            f"has {classes_shown(card)}; number the labels so"
+        )
+    return replace(found, class_names=card.classes)
+
+
+def _merged(
+    held: Conventions | None, given: dict[str, ConfigValue], card: FederationCard | None = None
+) -> dict[str, ConfigValue]:
+    merged = {**own_settings(held, card), **given}
     if merged.get(_WEIGHTS):
         # The file must be found again from wherever a later command is typed.
         merged[_WEIGHTS] = str(Path(str(merged[_WEIGHTS])).resolve())

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmunkey.client.importing.agreement import check_encoder_agreed, check_holdings, check_settings_agreed
 from fedmunkey.client.importing.conventions import FILE
 from fedmunkey.client.importing.encoding import encode, enrol
 from fedmunkey.client.key_store import Enrolled, KeyStore, StoreDescription
@@ -27,6 +28,7 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import OFFICER_NAMES
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, KeyStoreError
 from fedmunkey.common.model.encoders import Encoder
+from fedmunkey.common.model.federation_card import FederationCard
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.private_files import locked_folder
@@ -48,6 +50,8 @@ class SiteEnrolment:
         Ids of records that may come back after a deletion.
     master_key : Path, optional
         Where the master key of a site that is made is kept; beside the key store by default.
+    card : FederationCard, optional
+        What the members have agreed on, if the site knows.
     """
 
     folder: SiteFolder
@@ -59,12 +63,17 @@ class SiteEnrolment:
     asked: frozenset[str]
     new_consent: frozenset[str]
     master_key: Path | None = None
+    card: FederationCard | None = None
 
     def check(self) -> None:
-        """Check that what is to be enrolled fits the key store, if there is one.
+        """Check that what is to be enrolled is of the federation card, and fits the key store, if there is one.
 
-        Raises `KeyStoreError` if the store is another site's, or was made for other settings or with another secret.
+        Raises `CardMismatch` if it, or what the site holds, is not as the members have agreed, and `KeyStoreError` if
+        the store is another site's, or was made for other settings or with another secret.
         """
+        if self.card is not None:
+            check_settings_agreed(self.card, self.settings, self.site)
+            check_encoder_agreed(self.card, self.encoder, f"what {self.site} would take in")
         if not self.folder.key_store.exists():
             return
         wanted = describe_store(self.site, self.settings, self.encoder, self.shape)
@@ -74,6 +83,8 @@ class SiteEnrolment:
                 raise KeyStoreError(
                     f"{self.folder.path} belongs to site {held.site!r}, not {wanted.site!r}; choose another --site-dir"
                 )
+            if self.card is not None:
+                check_holdings(self.card, self.folder, store)
             check_encoder(held, self.encoder, "give the same --encoder and --weights, or choose another --site-dir")
             if held.image_path is not wanted.image_path:
                 raise KeyStoreError(
@@ -244,12 +255,13 @@ def read_site_secret(folder: SiteFolder, path: Path | None) -> FederationSecret:
     return given
 
 
-def fit_classes(given: Mapping[str, ConfigValue], classes: int) -> Settings:
+def fit_classes(given: Mapping[str, ConfigValue], classes: int, card: FederationCard | None = None) -> Settings:
     """Return the settings that were given; for as many classes as there are, where they do not say for how many.
 
-    Raises `InvalidSetting` if they are for fewer.
+    What was not given is as in the federation card, if there is one. Raises `InvalidSetting` if they are for fewer.
     """
-    settings = Settings.parse({"num-classes": max(classes, FEWEST_CLASSES), **given})
+    own = {"num-classes": max(classes, FEWEST_CLASSES), **given}
+    settings = Settings.parse(own if card is None else card.over(given))
     if settings.num_classes < classes:
         raise InvalidSetting(
             f"num-classes = {settings.num_classes}: there are {classes} classes; give at least as many, or leave "

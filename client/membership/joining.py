@@ -12,14 +12,17 @@ from pathlib import Path
 import grpc
 from cryptography.exceptions import InvalidSignature
 
+from fedmunkey.client.membership.site_card import MemberCards, Taken
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.clock import utc_now
+from fedmunkey.common.errors import InvalidIdentity, InvalidProof
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem, parse_certificate
 from fedmunkey.common.identities.invitation import SIGNING_CONTEXT, Invitation
 from fedmunkey.common.identities.member_keys import make_key, make_signing_request
 from fedmunkey.common.identities.member_names import COORDINATOR, member_of
+from fedmunkey.common.identities.signed_card import CARDS_FOLDER, CardChain
 from fedmunkey.common.private_files import make_private_folder, replace_file
 from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
@@ -37,13 +40,14 @@ class Joined:
     """What came of it.
 
     `log_key` is the coordinator's, `signing_key_trusted` says whether the coordinator trusts the key with which a site
-    signs, and `officers` is how many officers' keys a site trusts.
+    signs, and `officers` is how many officers' keys a site trusts. `cards` are the versions of the federation card.
     """
 
     identity: Identity
     log_key: PublicKey
     signing_key_trusted: bool
-    officers: int = 0
+    officers: int
+    cards: CardChain
 
 
 def join(invitation: Invitation, folder: Path, site: SiteFolder | None) -> Joined:
@@ -52,7 +56,8 @@ def join(invitation: Invitation, folder: Path, site: SiteFolder | None) -> Joine
     The identity is to lie in `folder`, which is made if it is not there; `site` is None for an officer. Raises
     `InvalidIdentity` if the folder holds an identity of another authority, name or role, or the service is not the one
     of the invitation's authority, or it refuses the invitation. Raises `InvalidProof` if the site's trusted keys name
-    another log, or its key cannot be used. Raises `ServiceUnavailable` if the service cannot be reached.
+    another log, its key cannot be used, or a federation card is not the authority's. Raises `ServiceUnavailable` if the
+    service cannot be reached.
     """
     if (folder / CERTIFICATE_FILE).exists():
         raise InvalidIdentity(
@@ -81,10 +86,24 @@ def join(invitation: Invitation, folder: Path, site: SiteFolder | None) -> Joine
     if not sound or member_of(certificate) != (invitation.role, invitation.name):
         raise InvalidIdentity("the coordinator sent a certificate of another key, member or authority; tell its owner")
     log_key = PublicKey(answer.log_key)
+    cards = MemberCards(folder if site is None else site.path, folder)
+    # Before anything is trusted: what is there of another authority's is in the way.
+    chain = _known(cards, invitation).follow(answer.cards, invitation.authority)
     officers = 0 if site is None or signing is None else _trust(site, invitation.name, signing.public, log_key)
     replace_file(folder / CA_FILE, certificate_pem(invitation.authority))
+    cards.keep(chain, Taken.JOINED, utc_now())
     replace_file(folder / CERTIFICATE_FILE, certificate_pem(certificate))
-    return Joined(Identity.read(folder), log_key, answer.signing_key_trusted, officers)
+    return Joined(Identity.read(folder), log_key, answer.signing_key_trusted, officers, chain)
+
+
+def _known(cards: MemberCards, invitation: Invitation) -> CardChain:
+    """Return the versions of the card that a folder has from an earlier membership."""
+    try:
+        return CardChain.read(cards.folder, invitation.authority)
+    except InvalidProof as error:
+        raise InvalidIdentity(
+            f"{error}; move {cards.folder / CARDS_FOLDER} away if it is another federation's"
+        ) from None
 
 
 def _ask(invitation: Invitation, message: membership_pb2.JoinRequest) -> membership_pb2.JoinResponse:

@@ -8,7 +8,8 @@ from pathlib import Path
 from torch import Tensor
 
 from fedmunkey.client.deletions.promised_renewal import check_renewed
-from fedmunkey.client.importing.conventions import read_conventions
+from fedmunkey.client.importing.agreement import check_encoder_agreed, check_holdings, own_settings, read_card
+from fedmunkey.client.importing.conventions import Conventions, read_conventions
 from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.site_enrolment import check_encoder
 from fedmunkey.client.key_store import KeyStore, StoreDescription
@@ -19,6 +20,7 @@ from fedmunkey.common.closed_form.release import Release, is_release, read_relea
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint
 from fedmunkey.common.model.encoders import Encoder
+from fedmunkey.common.model.federation_card import NUM_CLASSES, FederationCard
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.model_choice import choose_device, choose_encoder, initial_model
 from fedmunkey.common.model.recipe import Recipe
@@ -62,24 +64,20 @@ def choose_predictor(
     """Choose encoder, weights and settings as the site has them, and as a person asks on top.
 
     `given` are settings that a person gave. Without a checkpoint the weights are those that the site has last taken
-    over; before the first, first weights. Raises `InvalidInput` if settings or weights cannot be used, and
-    `KeyStoreError` if they do not fit what the site holds, or it holds nothing to vote.
+    over; before the first, first weights. Raises `InvalidInput` if settings or weights cannot be used,
+    `CardMismatch` if encoder, classes or what the site holds are not as the members have agreed, and `KeyStoreError` if
+    they do not fit what the site holds, or it holds nothing to vote.
     """
     conventions = read_conventions(folder)
-    held = store.description
-    classes = conventions.classes if conventions else ()
-    settings = Settings.parse(
-        {
-            "image-shape": str(conventions.image_shape) if conventions else _image_shape(held, given),
-            "num-classes": max(len(classes), 1 + (store.records.largest_label() or 0), FEWEST_CLASSES),
-            "exemplar-size": held.exemplar_size,
-            "guarantee": held.guarantee.value,
-            **(conventions.settings if conventions else {}),
-            **given,
-            "image-path": held.image_path.value,
-        }
-    )
+    held, card = store.description, read_card(folder)
+    if card is not None:
+        check_holdings(card, folder, store)
+    classes = conventions.classes if card is None and conventions else card.classes if card else ()
+    settings = _settings(store, given, conventions, card, len(classes))
     encoder = choose_encoder(settings)
+    if card is not None:
+        card.check({"image-shape": settings.image_shape}, "what was given", "leave it out")
+        check_encoder_agreed(card, encoder, "what was given")
     check_encoder(held, encoder, "give the same --encoder, --weights and image shape as when its records came")
     path = checkpoint or (folder.shared_weights if folder.shared_weights.exists() else None)
     solved = held.guarantee is Guarantee.EXACT if path is None else is_release(path)
@@ -104,8 +102,35 @@ def choose_predictor(
         words = _weights_words(path, checkpoint, held.site, settings)
     if isinstance(model, Munkey):
         model = model.to(choose_device(settings.device))
+    if card is not None and path is not None:
+        known = model.classes if isinstance(model, Release) else model.shape.num_classes
+        card.check({NUM_CLASSES: known}, str(path), "take weights of a run under this card")
     choices = conventions.choices if conventions else Choices()
     return Predictor(model, encoder, Recipe.of(settings), classes, choices, words)
+
+
+def _settings(
+    store: KeyStore,
+    given: dict[str, ConfigValue],
+    conventions: Conventions | None,
+    card: FederationCard | None,
+    classes: int,
+) -> Settings:
+    """Return settings as the card has them, or the site's imports, and on top as a person asks."""
+    held, own = store.description, own_settings(conventions, card)
+    if card is not None:
+        return Settings.parse({**card.over({**own, **given}), "image-path": held.image_path.value})
+    return Settings.parse(
+        {
+            "image-shape": str(conventions.image_shape) if conventions else _image_shape(held, given),
+            NUM_CLASSES: max(classes, 1 + (store.records.largest_label() or 0), FEWEST_CLASSES),
+            "exemplar-size": held.exemplar_size,
+            "guarantee": held.guarantee.value,
+            **own,
+            **given,
+            "image-path": held.image_path.value,
+        }
+    )
 
 
 def _solved(store: KeyStore, settings: Settings, path: Path | None, classes: int) -> tuple[Release, Settings]:

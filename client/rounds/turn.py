@@ -10,6 +10,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 
 from fedmunkey.client.deletions.agent import catch_up_patiently
+from fedmunkey.client.importing.agreement import check_round
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.records.dataset import Split
@@ -20,7 +21,7 @@ from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.model.recipe import Recipe
-from fedmunkey.common.programs.round_messages import CHANGED, CONFIG, FAILED, METRICS, ROUND, SITE, TAKE_OVER
+from fedmunkey.common.programs.round_messages import CARD, CHANGED, CONFIG, FAILED, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.common.settings.settings import Settings
@@ -34,7 +35,7 @@ class Turn:
     """What a site needs to answer one message.
 
     `insecure_sums` is the site's own leave to take part where fewer than three sites do, `rule` what it lets its
-    evaluations say.
+    evaluations say, `card` the digest of its federation card.
     """
 
     message: Message
@@ -44,6 +45,7 @@ class Turn:
     identity: Identity | None
     insecure_sums: bool
     rule: EvaluationRule
+    card: str = ""
 
     @property
     def settings(self) -> Settings:
@@ -105,8 +107,9 @@ class Turn:
         **about: str | int,
     ) -> Message:
         """Return the reply: the site's name, and what else is given."""
-        check_listed([*(metrics or {}), *(name.replace("_", "-") for name in about)])
-        content = RecordDict({METRICS: MetricRecord(dict(metrics or {})), SITE: ConfigRecord({SITE: self.site})})
+        check_listed([CARD, *(metrics or {}), *(name.replace("_", "-") for name in about)])
+        who = ConfigRecord({SITE: self.site, **({CARD: self.card} if self.card else {})})
+        content = RecordDict({METRICS: MetricRecord(dict(metrics or {})), SITE: who})
         if about:
             content[CONFIG] = ConfigRecord({name.replace("_", "-"): value for name, value in about.items()})
         if arrays is not None:
@@ -128,10 +131,11 @@ def answer_message(message: Message, context: Context, act: Callable[[Turn], Mes
                 catch_up_patiently(store, service, patience=settings.deletion_patience)
             hit(Failpoint.TRAIN_CAUGHT_UP)
             check_promise(settings, store.description)
+            card = check_round(folder, store, settings)
             _check_labels(store, settings)
             insecure_sums = bool(context.node_config.get("insecure-sums"))
             rule = EvaluationRule.of(context.node_config, store.description.guarantee)
-            return act(Turn(message, Recipe.of(settings), folder, store, identity, insecure_sums, rule))
+            return act(Turn(message, Recipe.of(settings), folder, store, identity, insecure_sums, rule, card))
     except FedmunkeyError as error:
         logger.error("%s", error)
         code = CHANGED if isinstance(error, BankChanged) else FAILED

@@ -82,6 +82,12 @@ LEAVING = (
         "the digest is of masked numbers",
     ),
     Leaving(
+        frozenset({"card"}),
+        "`card`",
+        "which version of the federation card the site has taken over, by its digest",
+        "the coordinator has signed it; no content of a record",
+    ),
+    Leaving(
         frozenset({"numbers"}),
         "`numbers`",
         "sums over records and counts of right answers, under `exact`",

@@ -15,6 +15,9 @@ from fedmunkey.client.supernode.site_file import SiteFile
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.identities.card_words import NO_CARD
+from fedmunkey.common.identities.identity import read_certificate
+from fedmunkey.common.identities.signed_card import CardChain
 from fedmunkey.common.programs.doctor import Finding, examine, expiring, missing, show_findings, taken_ports
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.programs.reaching import clock_off, unreachable
@@ -54,6 +57,7 @@ def find(settings: SiteFile) -> list[Finding]:
     folder = SiteFolder(settings.site_dir)
     runtime = [("runtime", settings.runtime, "supernode")]
     findings = examine([partial(_identity, settings), partial(_keys, folder), partial(_store, folder, settings)])
+    findings += examine([partial(_card, settings)])
     findings += examine([partial(taken_ports, folder.path, runtime)])
     try:
         identity = Identity.read(settings.identity)
@@ -101,3 +105,10 @@ def _store(folder: SiteFolder, settings: SiteFile) -> Iterator[Finding]:
             f"{folder.key_store} is the key store of {held.site!r}, and the identity is that of {name!r}",
             "name the site's own folder as site-dir",
         )
+
+
+def _card(settings: SiteFile) -> Iterator[Finding]:
+    authority = read_certificate(Identity.read(settings.identity).ca_file)
+    if CardChain.read(settings.site_dir, authority).current is None:
+        way_out = f"munkey-client card accept --site-dir {settings.site_dir} --service {settings.deletion_service}"
+        yield Finding(NO_CARD, f"once the coordinator has made one: {way_out}", stops=False)

@@ -18,34 +18,30 @@ APPS_READY = "apps for the SuperNode at "
 
 
 class SiteFile(SettingsFile):
-    """What `site.toml` says.
+    """What `site.toml` says; what each line means is in its description, of which docs/files.md is made."""
 
-    Attributes
-    ----------
-    superlink, deletion_service : str
-        Where the coordinator's are reached.
-    supernode_dir : Path, optional
-        Where the SuperNode has its copy of the site's identity, and keeps what it writes, if it runs under an account
-        of its own (`munkey-client up --only supernode`); that account reads nothing in `site_dir`.
-    insecure_sums : bool
-        Whether the site takes part in `exact` rounds of fewer than three sites, in which others could learn its sums.
-    evaluation : str, optional
-        What evaluations tell the coordinator: nothing (`off`), or rounded counts of right answers (`counts`); by
-        default counts where the site has promised `empirical`, and nothing elsewhere.
-    fewest_evaluated : int
-        Held-out test records below which nothing is told.
-    runtime : str
-        Where the SuperNode's own subprocesses find it.
-    """
-
-    site_dir: Path
-    superlink: Address
-    deletion_service: Address
-    supernode_dir: Path | None = None
-    insecure_sums: bool = False
-    evaluation: Literal["off", "counts"] | None = None
-    fewest_evaluated: int = Field(100, ge=20)
-    runtime: Annotated[Address, on_this_machine("read what is trained")] = "127.0.0.1:9101"
+    site_dir: Path = Field(description="The site's folder: its key store, its identity and its keys.")
+    superlink: Address = Field(description="Where the coordinator's SuperLink is reached.")
+    deletion_service: Address = Field(description="Where the coordinator's deletion service is reached.")
+    supernode_dir: Path | None = Field(
+        None,
+        description="Where the SuperNode has its copy of the site's identity, and keeps what it writes, if it has an "
+        "account of its own (`munkey-client up --only supernode`), which reads nothing in `site-dir`.",
+    )
+    insecure_sums: bool = Field(
+        False,
+        description="Whether the site takes part in `exact` rounds of fewer than three sites, in which others could "
+        "learn its sums.",
+    )
+    evaluation: Literal["off", "counts"] | None = Field(
+        None,
+        description="What evaluations tell the coordinator: nothing (`off`), or rounded counts of right answers "
+        "(`counts`); by default counts where the site has promised `empirical`, and nothing elsewhere.",
+    )
+    fewest_evaluated: int = Field(100, ge=20, description="Held-out test records below which nothing is told.")
+    runtime: Annotated[Address, on_this_machine("read what is trained")] = Field(
+        "127.0.0.1:9101", description="Where the SuperNode's own subprocesses find it: on this machine only."
+    )
 
     @property
     def node_config(self) -> dict[str, bool | float | int | str]:

@@ -8,7 +8,8 @@ import torch
 
 from fedmunkey.common.errors import InvalidWeights
 from fedmunkey.common.model.checkpoints import read_checkpoint
-from fedmunkey.common.model.encoders import Encoder, feature_shape, make_encoder
+from fedmunkey.common.model.encoder_facts import EncoderFacts
+from fedmunkey.common.model.encoders import Encoder, encoder_facts, feature_shape, make_encoder
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.randomness import derive_seed
 from fedmunkey.common.model.recipe import Recipe
@@ -38,6 +39,17 @@ def choose_encoder(settings: Settings) -> Encoder:
         size=settings.encoder_size,
         mirror=settings.encoder_mirror,
         device=choose_device(settings.device),
+    )
+
+
+def choose_facts(settings: Settings) -> EncoderFacts:
+    """Return what the key encoder is made of, by its weights or its card; raises as `choose_encoder`."""
+    return encoder_facts(
+        settings.encoder,
+        settings.image_shape,
+        weights=settings.encoder_weights,
+        size=settings.encoder_size,
+        mirror=settings.encoder_mirror,
     )
 
 

@@ -11,18 +11,18 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
+from typing import TYPE_CHECKING
 
 import numpy as np
-from dp_accounting.pld.privacy_loss_distribution import (
-    PrivacyLossDistribution,
-    from_gaussian_mechanism,
-    from_mixture_gaussian_mechanism,
-)
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
+
+# Steps on samples need these, nothing else does, and every program of a site would wait a second for their import.
+if TYPE_CHECKING:
+    from dp_accounting.pld.privacy_loss_distribution import PrivacyLossDistribution
 
 MOST_NOISE = 1e6
 
@@ -144,6 +144,8 @@ class _GroupSteps(NoisySteps):
 
     def losses(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """Log of how much likelier each sum, in clipping norms, is with the group than without it."""
+        from scipy import stats
+
         sampled = np.arange(self.records + 1)
         exponents = (np.multiply.outer(sums, sampled) - sampled**2 / 2) / self.noise_multiplier**2
         logarithms = stats.binom.logpmf(sampled, self.records, self.sampling_rate)
@@ -155,6 +157,8 @@ class _GroupSteps(NoisySteps):
 
     def width(self, tail: float) -> float:
         """How far the losses of one step reach, but for about `tail` of them on either side."""
+        from scipy import stats
+
         reach = -self.noise_multiplier * special.ndtri(tail)
         most = stats.binom.isf(tail, self.records, self.sampling_rate)
         lowest, highest = self.losses(np.array([-reach, most + reach]))
@@ -162,6 +166,9 @@ class _GroupSteps(NoisySteps):
 
     def composed(self, interval: float, tail: float) -> PrivacyLossDistribution:
         """Losses of all steps on a grid; `tail` of them at most, twice, are counted as infinite."""
+        from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism, from_mixture_gaussian_mechanism
+        from scipy import stats
+
         log_tail = math.log(tail / self.steps)
         if self.records == 1:
             step = from_gaussian_mechanism(

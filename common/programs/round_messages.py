@@ -18,6 +18,9 @@ TAKE_OVER = "take-over"
 SITE = "site"
 """The replying site's name."""
 
+CARD = "card"
+"""The digest of the replying site's federation card, beside its name, if it has one."""
+
 GENERATION = "generation"
 """Of the site's bank when it contributed, in its reply's `CONFIG`; given back in what is asked of it next."""
 

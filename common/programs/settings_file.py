@@ -40,8 +40,12 @@ class SettingsFile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=kebab, populate_by_name=True)
 
-    log_format: LogFormat = LogFormat.TEXT
-    start_seconds: float = Field(START_SECONDS, gt=0, allow_inf_nan=False)
+    log_format: LogFormat = Field(
+        LogFormat.TEXT, description="How log lines are written: for people, or a JSON object each."
+    )
+    start_seconds: float = Field(
+        START_SECONDS, gt=0, allow_inf_nan=False, description="Seconds that each program may take until it serves."
+    )
 
     @property
     @abstractmethod

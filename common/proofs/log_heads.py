@@ -1,7 +1,7 @@
 """Signed heads of the transparency log: how many leaves it has, and their root (RFC 6962, section 3.5).
 
 The leaves are requests and receipts as they were signed, with the sites that a request addresses, and statements that
-the log was restored from a copy.
+the log was restored from a copy, and versions of the federation card.
 """
 
 from __future__ import annotations
@@ -79,3 +79,8 @@ def receipt_leaf(envelope: bytes) -> bytes:
 def restored_leaf(envelope: bytes) -> bytes:
     """Return the leaf of a statement that the log was restored, whose envelope is given as canonical JSON."""
     return b'{"envelope":' + envelope + b',"kind":"restored"}'
+
+
+def card_leaf(envelope: bytes) -> bytes:
+    """Return the leaf of a version of the federation card, whose envelope is given as canonical JSON."""
+    return b'{"envelope":' + envelope + b',"kind":"card"}'

@@ -311,6 +311,11 @@ class Settings(BaseModel):
         description="Folder of the coordinator's identity, shown to the deletion service over mutual TLS; without it "
         "the coordinator connects in plain text. A site takes the one in its own folder.",
     )
+    federation_card: str = Field(
+        "",
+        description="Digest of the federation card that a run is under, which `munkey-server run` sets; sites with "
+        "another one take no part.",
+    )
     deletion_patience: float = Field(
         60.0, ge=0, le=86_400, description="Seconds to wait for an unreachable deletion service before stopping."
     )

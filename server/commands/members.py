@@ -16,12 +16,14 @@ from fedmunkey.common.identities.identity import read_certificate
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
-from fedmunkey.common.programs.options import JsonOption
+from fedmunkey.common.programs.options import JsonOption, takes_options
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.commands import display
+from fedmunkey.server.commands.card_options import CardOptions
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members import renewal
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, hosts_of
+from fedmunkey.server.members.card_making import enter_version
 from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE, CoordinatorFolder, ledger_that_is_there
 from fedmunkey.server.members.recovery import open_register
 from fedmunkey.server.members.register import INVITATION_DAYS, MemberRegister
@@ -31,7 +33,7 @@ DEFAULT_FOLDER = Path("coordinator")
 FolderOption = Annotated[
     Path, typer.Option("--coordinator-dir", help="The coordinator's folder, which munkey-server init makes.")
 ]
-_DatabaseOption = Annotated[
+DatabaseOption = Annotated[
     str | None,
     typer.Option(
         "--database",
@@ -42,7 +44,9 @@ _DatabaseOption = Annotated[
 ]
 
 
+@takes_options(CardOptions)
 def init(
+    card: CardOptions,
     host: Annotated[
         list[str], typer.Option(help="Name or IP address at which sites reach the coordinator. Repeatable.")
     ],
@@ -64,12 +68,15 @@ def init(
     """Make the federation's certificate authority, the coordinator's identity, the key of its log, and its ledger.
 
     The authority decides who is a member. Its private key, ca/private-key.pem, is needed to invite, rotate and renew.
-    What is there already is never overwritten.
+    What is there already is never overwritten. With the names of the classes and the shape of the images the first
+    federation card is made as well (munkey-server card make), without which no run begins.
 
     Example: munkey-server init --host coordinator.example.org --host 127.0.0.1 --coordinator-dir coordinator
+    --class benign --class malignant --image-shape 1x28x28
     """
     folder = CoordinatorFolder(coordinator_dir)
     folder.check_new()
+    draft = card.draft(None) if card.any_given() else None
     if database is not None and "://" in database:
         # What cannot be reached is said before anything is made.
         Ledger(database).close()
@@ -77,22 +84,29 @@ def init(
     if database is not None:
         folder.note_ledger(database)
     Ledger(database or folder.ledger).close()
+    signed = None if draft is None else enter_version(folder, draft, "", database or folder.ledger, utc_now())
     identity = folder.read_identity()
+    ca_end = authority.certificate.not_valid_after_utc.isoformat()
     about = {
         "federation": authority.federation,
         "ca_fingerprint": fingerprint(authority.certificate),
-        "ca_not_after": authority.certificate.not_valid_after_utc.isoformat(),
+        "ca_not_after": ca_end,
         "hosts": host,
         "not_after": identity.not_after.isoformat(),
         "folder": str(coordinator_dir),
+        "card": None if signed is None else signed.digest,
     }
+    where = f"--coordinator-dir {coordinator_dir}"
     command_line.show(
         about,
         as_json,
-        f"federation {authority.federation}: authority {folder.authority}, good until {about['ca_not_after'][:10]}",
+        f"federation {authority.federation}: authority {folder.authority}, good until {ca_end[:10]}",
         f"its fingerprint is {about['ca_fingerprint']}",
         f"coordinator's certificate for {', '.join(host)}: good until {identity.not_after:%Y-%m-%d}",
-        f"next: munkey-server invite NAME --coordinator-dir {coordinator_dir} ...",
+        f"next: munkey-server card make {where} --class NAME ..., what all members must agree on"
+        if signed is None
+        else f"federation card {signed.words}: munkey-server card show {where}",
+        f"next: munkey-server invite NAME {where} ...",
     )
 
 
@@ -103,7 +117,7 @@ def invite(
     role: Annotated[MemberRole, typer.Option(help="As what: site or officer.")] = MemberRole.SITE,
     days: Annotated[float, typer.Option(min=0.001, max=90, help="Days for which it is good.")] = INVITATION_DAYS,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
-    database: _DatabaseOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write an invitation with which one member can join, once.
@@ -140,7 +154,7 @@ def invite(
 
 
 def members(
-    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: _DatabaseOption = None, as_json: JsonOption = False
+    coordinator_dir: FolderOption = DEFAULT_FOLDER, database: DatabaseOption = None, as_json: JsonOption = False
 ) -> None:
     """List the members' certificates: whose they are, until when they are good, and which were revoked and why.
 
@@ -158,7 +172,7 @@ def revoke(
     name: Annotated[str, typer.Argument(help="The member's name.", show_default=False)],
     reason: Annotated[str, typer.Option(help="Why; the member is told. No patient's name.")],
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
-    database: _DatabaseOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Shut a member out: its certificates are refused from its next call on, and no order is sent to it any more.
@@ -180,7 +194,7 @@ def renew(
         list[str] | None, typer.Option(help="Name or IP address, instead of the present ones. Repeatable.")
     ] = None,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
-    database: _DatabaseOption = None,
+    database: DatabaseOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Replace the coordinator's own key and certificate, before it expires or for other hosts.

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.identities.signed_card import CardChain
 from fedmunkey.common.programs.log_format import LogFormat
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
@@ -29,6 +30,7 @@ from fedmunkey.server.commands.options import (
     trust_of,
 )
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
+from fedmunkey.server.deletions.federation_metrics import FederationCollector
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.deletions.metrics import served_metrics
@@ -101,14 +103,19 @@ def serve(
             TrustedKeys.read(keys)
         register = None if folder is None else serving_register(folder, opened)
         service = LedgerService(opened, proofs=CoordinatorProofs(TransparencyLog(opened.engine, signing), keys))
-        with DeletionServer(service, address, identity=identity, register=register, authority=authority) as server:
+        cards = CardChain if folder is None else folder.read_cards
+        with DeletionServer(
+            service, address, identity=identity, register=register, authority=authority, cards=cards
+        ) as server:
             measured = ""
             if joining_address is not None and folder and identity and authority and register:
-                joining = Joining(register, opened, authority, signing.public, keys or folder.trust)
+                joining = Joining(register, opened, authority, signing.public, keys or folder.trust, cards)
                 joined = stack.enter_context(JoiningServer(joining, joining_address, identity))
                 measured = f", joining at {joined.address}"
             if metrics is not None:
-                measured += f", metrics at {stack.enter_context(served_metrics(opened, metrics, server.refusals))}"
+                known = [] if folder is None or register is None else [FederationCollector(register, folder.runs)]
+                address_of = stack.enter_context(served_metrics(opened, metrics, server.refusals, *known))
+                measured += f", metrics at {address_of}"
             secured = "" if identity is None else ", mutual TLS"
             _announce(server, opened, place, signing, f"{secured}{measured}")
             stop.wait()

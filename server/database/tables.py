@@ -89,6 +89,7 @@ class RequestRow(Base):
         # What a list filters and sorts by, so that it reads no row that it does not show.
         Index("requests_by_requester", "requester", "state", "due_at", "target_kind"),
         Index("requests_by_submission", "submitted_at", "requester"),
+        Index("requests_by_subject", "subject_reference"),
         {"sqlite_autoincrement": True},
     )
     number: Mapped[int] = mapped_column(primary_key=True)

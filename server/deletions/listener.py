@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 
 from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.identities.signed_card import CardChain
 from fedmunkey.common.service.channel import KEEPALIVE_SECONDS, MESSAGE_OPTIONS
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc, membership_pb2, membership_pb2_grpc
@@ -64,7 +66,8 @@ class DeletionServer:
 
     The service stays open when the server stops; port 0 takes one that is free. With the coordinator's identity,
     connections are mutual TLS and only certificates of its authority are let in; the register says which of these are
-    good, and so who may call what, and is needed with an identity. Members can rotate where there is an authority.
+    good, and so who may call what, and is needed with an identity. Members can rotate where there is an authority, and
+    get the versions of the federation card that `cards` reads.
     Without an identity, connections are neither encrypted nor authenticated. Raises `InvalidSetting` if the address is
     not of the form `host:port`.
     """
@@ -77,6 +80,7 @@ class DeletionServer:
         identity: Identity | None = None,
         register: MemberRegister | None = None,
         authority: CertificateAuthority | None = None,
+        cards: Callable[[], CardChain] = CardChain,
     ) -> None:
         if (identity is None) != (register is None):
             raise ValueError("an identity and a register of members go together")
@@ -85,6 +89,7 @@ class DeletionServer:
         self._identity = identity
         self._register = register
         self._authority = authority
+        self._cards = cards
         self.refusals = Refusals()
         self._presence = Presence(service.ledger)
         self._relay: Relay | None = None
@@ -203,7 +208,7 @@ class DeletionServer:
                 raise cannot_listen(self.address, "it is in use") from None
             if self._register is not None and self._authority is not None:
                 membership_pb2_grpc.add_MembershipServicer_to_server(  # type: ignore[no-untyped-call]
-                    MembershipServicer(self._register, self._authority), server
+                    MembershipServicer(self._register, self._authority, self._cards), server
                 )
             await server.start()
             if admission is not None:

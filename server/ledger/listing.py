@@ -133,27 +133,15 @@ class LedgerLists(LedgerView):
         seen = _seen_by(reader)
         late = and_(RequestRow.state.in_(_OPEN), RequestRow.due_at < now)
         counts = select(RequestRow.state, func.count()).where(*seen).group_by(RequestRow.state)
-        asked = select(RequestRow.submitted_at).where(RequestRow.submitted_at >= begins[0], *seen)
-        ended = (
-            select(EventRow.at, RequestRow.due_at)
-            .join(RequestRow, RequestRow.number == EventRow.request)
-            .where(REQUEST_ENDED, EventRow.at >= begins[0], *seen)
-        )
         states = dict.fromkeys(RequestState, 0)
-        weeks = {begin: [0, 0, 0] for begin in begins}
         with self._reading() as connection:
             for state, count in connection.execute(counts):
                 states[RequestState(state)] += count
             for state, count in connection.execute(counts.where(late, RequestRow.state != RequestState.OVERDUE.value)):
                 states[RequestState(state)] -= count
                 states[RequestState.OVERDUE] += count
-            for at in connection.scalars(asked):
-                weeks[_week(at, begins)][0] += 1
-            for at, due in connection.execute(ended):
-                week = weeks[_week(at, begins)]
-                week[1] += 1
-                week[2] += due is None or at <= due
-        return Overview(states, tuple(Week(begin, *figures) for begin, figures in weeks.items()))
+            weeks = tuple(_count_week(connection, begin, seen) for begin in begins)
+        return Overview(states, weeks)
 
 
 def _seen_by(reader: str) -> tuple[_Condition, ...]:
@@ -177,6 +165,9 @@ def _conditions(connection: Connection, query: RequestQuery, now: datetime) -> l
         conditions.append(RequestRow.number.in_(_addressing(query.site)))
     if query.beginning:
         conditions.append(RequestRow.request_id.startswith(query.beginning, autoescape=True))
+        if connection.dialect.name == SQLITE:
+            # SQLite looks nothing up in an index for a pattern; its texts are in the order of their characters.
+            conditions.append(RequestRow.request_id.between(query.beginning, f"{query.beginning}{chr(0x10FFFF)}"))
     if query.references:
         conditions.append(_naming(connection, query.references))
     return conditions
@@ -251,5 +242,15 @@ def _last_answers(connection: Connection) -> dict[str, tuple[datetime, float]]:
     }
 
 
-def _week(at: datetime, begins: list[datetime]) -> datetime:
-    return begins[min(len(begins) - 1, (at - begins[0]).days // 7)]
+def _count_week(connection: Connection, begins: datetime, seen: tuple[_Condition, ...]) -> Week:
+    """Count what was asked and what ended in a week; the database counts, for there may be many."""
+    ends = begins + timedelta(weeks=1)
+    in_time = or_(RequestRow.due_at.is_(None), EventRow.at <= RequestRow.due_at)
+    ended = (
+        select(func.count(), func.count().filter(in_time))
+        .select_from(EventRow)
+        .join(RequestRow, RequestRow.number == EventRow.request)
+        .where(REQUEST_ENDED, EventRow.at >= begins, EventRow.at < ends, *seen)
+    )
+    asked = _count(connection, RequestRow.submitted_at >= begins, RequestRow.submitted_at < ends, *seen)
+    return Week(begins, asked, *connection.execute(ended).one())

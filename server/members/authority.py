@@ -16,6 +16,8 @@ from fedmunkey.common.errors import InvalidIdentity, InvalidSetting
 from fedmunkey.common.identities.identity import CA_FILE, KEY_FILE, certificate_pem, read_certificate
 from fedmunkey.common.identities.member_keys import key_pem, read_key
 from fedmunkey.common.identities.member_names import MemberRole, member_uri
+from fedmunkey.common.identities.signed_card import SignedCard
+from fedmunkey.common.model.federation_card import FederationCard
 from fedmunkey.common.private_files import replace_file, write_private
 
 AUTHORITY_YEARS = 10
@@ -113,6 +115,10 @@ class CertificateAuthority:
             )
             .sign(self._key, hashes.SHA256())
         )
+
+    def sign_card(self, card: FederationCard) -> SignedCard:
+        """Sign a version of the federation card; raises `InvalidProof` if a text in it is no printable line."""
+        return SignedCard.sign(card, self._key)
 
 
 def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:

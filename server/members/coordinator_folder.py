@@ -16,9 +16,11 @@ from fedmunkey.common.identities.identity import (
     KEY_FILE,
     Identity,
     certificate_pem,
+    read_certificate,
 )
 from fedmunkey.common.identities.member_keys import make_key
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole
+from fedmunkey.common.identities.signed_card import CARDS_FOLDER, CardChain
 from fedmunkey.common.private_files import make_private_folder, replace_file
 from fedmunkey.common.programs.trust_commands import FILE_NAME
 from fedmunkey.server.database.connection import ledger_url, without_password
@@ -77,6 +79,11 @@ class CoordinatorFolder:
         return self.path / JOURNAL_NAME
 
     @property
+    def runs(self) -> Path:
+        """Where runs leave their weights and events."""
+        return self.path / "weights"
+
+    @property
     def trust(self) -> Path:
         """The keys that the coordinator trusts, where it checks signatures."""
         return self.path / FILE_NAME
@@ -117,6 +124,12 @@ class CoordinatorFolder:
     def read_authority(self) -> CertificateAuthority:
         """Return the authority; raises `InvalidIdentity` if there is none or it cannot be used."""
         return CertificateAuthority.read(self.authority)
+
+    def read_cards(self) -> CardChain:
+        """Return the versions of the federation card; raises `InvalidProof` if they cannot be read or were changed."""
+        if not (self.path / CARDS_FOLDER).exists():
+            return CardChain()
+        return CardChain.read(self.path, read_certificate(self.identity / CA_FILE))
 
     def read_identity(self) -> Identity:
         """Return the coordinator's identity; raises `InvalidIdentity` if there is none or it cannot be used."""

@@ -34,7 +34,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | Find, Follow, ListSites, GetOverview | yes | its own, and what addresses it | the officer's, and all sites |
     | Recall | no | for itself | no |
     | GetRecalled | yes | its own | yes |
-    | GetLogHead | yes | yes | yes |
+    | GetLogHead, GetCards | yes | yes | yes |
     | Rotate | no | yes | yes |
 
     A method that is not in the table is refused.
@@ -79,6 +79,7 @@ ROLES: dict[str, tuple[MemberRole, ...]] = {
     "NoteRelease": (MemberRole.COORDINATOR,),
     "GetRenewal": (MemberRole.COORDINATOR,),
     "GetLogHead": tuple(MemberRole),
+    "GetCards": tuple(MemberRole),
     "GetCertificate": tuple(MemberRole),
     "Rotate": (MemberRole.SITE, MemberRole.OFFICER),
 }

@@ -19,6 +19,7 @@ from fedmunkey.common.identities.identity import Identity, certificate_pem
 from fedmunkey.common.identities.invitation import SIGNING_CONTEXT
 from fedmunkey.common.identities.member_keys import read_signing_request
 from fedmunkey.common.identities.member_names import MemberRole
+from fedmunkey.common.identities.signed_card import CardChain
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.call_errors import ending
@@ -59,8 +60,8 @@ _log = logging.getLogger(__name__)
 class Joining:
     """How a member joins, and what it touches.
 
-    `log_key` is handed to members. A site is registered in the ledger, and its signing key is added to the
-    coordinator's file of trusted keys (`trust`) if that is there.
+    `log_key` is handed to members, and so are the `cards`, versions of the federation card. A site is registered in
+    the ledger, and its signing key is added to the coordinator's file of trusted keys (`trust`) if that is there.
     """
 
     register: MemberRegister
@@ -68,6 +69,7 @@ class Joining:
     authority: CertificateAuthority
     log_key: PublicKey
     trust: Path
+    cards: Callable[[], CardChain] = CardChain
 
     def join(self, message: membership_pb2.JoinRequest) -> membership_pb2.JoinResponse:
         """Have a member join; asked again by the same, it does again what an interruption may have left undone.
@@ -92,6 +94,7 @@ class Joining:
             certificate=certificate_pem(certificate),
             log_key=self.log_key.raw,
             signing_key_trusted=site and self.trust.exists(),
+            cards=[signed.envelope.to_bytes() for signed in self.cards().cards],
         )
 
     def _keys_with(self, name: str, key: PublicKey) -> TrustedKeys | None:

@@ -40,7 +40,8 @@ class ForgettingStrategy(Strategy):
     """Wraps a strategy, which samples sites and averages their weights.
 
     `open_round` is called with the round's number before it begins, and raises to stop the federation. `write` writes a
-    round's weights, with facts about them, to a path. `clock` returns seconds.
+    round's weights, with facts about them, to a path. `clock` returns seconds. Sites with another federation card than
+    the one of a digest do not count.
     """
 
     def __init__(
@@ -51,12 +52,14 @@ class ForgettingStrategy(Strategy):
         record: RunRecord,
         write: Callable[[Path, Mapping[str, Tensor], dict[str, Any]], None],
         clock: Callable[[], float] = time.perf_counter,
+        card: str = "",
     ) -> None:
         self._strategy = strategy
         self._open_round = open_round
         self._record = record
         self._write = write
         self._clock = clock
+        self._card = card
         self._round = RoundRecord(0)
         self._arrays = ArrayRecord()
         self._names: dict[int, str] = {}
@@ -145,7 +148,7 @@ class ForgettingStrategy(Strategy):
             try:
                 if reply.has_error():
                     raise InvalidWeights(reply.error.reason or "unknown reason")
-                site = site_of(reply, self._registered)
+                site = site_of(reply, self._registered, self._card)
                 check_metrics(reply)
                 check(reply)
                 if site in good:

@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 
 from fedmunkey.common.deletions.limits import is_line
 from fedmunkey.common.errors import InvalidWeights
-from fedmunkey.common.programs.round_messages import ARRAYS, METRICS, SITE
+from fedmunkey.common.programs.round_messages import ARRAYS, CARD, METRICS, SITE
 
 EXAMPLES = "num-examples"
 
@@ -32,15 +32,24 @@ def registered_names(grid: Grid) -> dict[int, str]:
     return {node.node_id: node.name for node in grid.get_nodes() if node.name}
 
 
-def site_of(reply: Message, registered: Mapping[int, str]) -> str:
-    """Return the name of the site that answers; raises `InvalidWeights` if it names none, or another's."""
+def site_of(reply: Message, registered: Mapping[int, str], card: str = "") -> str:
+    """Return the name of the site that answers, under the federation card of a digest where there is one.
+
+    Raises `InvalidWeights` if it names none, or another's, or has another card.
+    """
     node = reply.metadata.src_node_id
     record = reply.content.config_records.get(SITE)
     said = None if record is None else record.get(SITE)
-    if not isinstance(said, str) or not said or not is_line(said, _NAME_CHARACTERS):
+    if record is None or not isinstance(said, str) or not said or not is_line(said, _NAME_CHARACTERS):
         raise InvalidWeights("it does not say which site it is")
     if said != registered.get(node, said):
         raise InvalidWeights(f"it answers in the name of {said}")
+    held = record.get(CARD, "")
+    if card and held != card:
+        shown = f"{held:.12}" if isinstance(held, str) and held.isalnum() else "none"
+        raise InvalidWeights(
+            f"federation card: the site has {shown}, the run is under {card:.12}; there, munkey-client card accept"
+        )
     return said
 
 

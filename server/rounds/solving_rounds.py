@@ -346,7 +346,7 @@ class SolvingRounds:
             try:
                 if reply.has_error():
                     raise InvalidWeights(reply.error.reason or "unknown reason")
-                site = site_of(reply, self._registered)
+                site = site_of(reply, self._registered, self.settings.federation_card)
                 metrics = check_metrics(reply)
             except InvalidWeights as fault:
                 self._note_failure(self._name(node), str(fault))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -11,16 +12,18 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import FedmunkeyError, InvalidSetting
+from fedmunkey.common.errors import FedmunkeyError, InvalidInput, InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.doctor import Finding, examine, expiring, missing, show_findings, taken_ports
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
 from fedmunkey.common.settings.addresses import loopback_address, split_address
+from fedmunkey.common.settings.settings import ONNX
 from fedmunkey.server.database.connection import SQLITE, ledger_url, open_engine, shown
 from fedmunkey.server.members.authority import hosts_of
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
-from fedmunkey.server.superlink.coordinator_file import DELETION_SERVICE, SUPERLINK, CoordinatorFile
+from fedmunkey.server.superlink.coordinator_file import DELETION_SERVICE, NOTICES, SUPERLINK, CoordinatorFile
+from fedmunkey.server.superlink.notifying import senders_of
 
 
 def doctor(
@@ -53,10 +56,16 @@ def diagnose(file: Path, *, only_stopping: bool, as_json: bool, only: str | None
 
 def find(settings: CoordinatorFile, only: str | None = None) -> list[Finding]:
     """Return what is wrong at the coordinator that some settings are of, or with one of its programs."""
-    checks = [partial(_identity, settings), partial(_database, settings), partial(_encoder, settings)]
+    checks = [
+        partial(_identity, settings),
+        partial(_database, settings),
+        partial(_run, settings),
+    ]
     if only in (None, DELETION_SERVICE):
         # No other program may read the authority's key, or the log's.
         checks.append(partial(_keys, settings))
+    if only in (None, NOTICES):
+        checks.append(partial(_notices, settings))
     return examine([*checks, partial(_ports, settings, only)])
 
 
@@ -99,6 +108,11 @@ def _keys(settings: CoordinatorFile) -> Iterator[Finding]:
         )
 
 
+def _notices(settings: CoordinatorFile) -> Iterator[Finding]:
+    senders_of(settings)
+    return iter(())
+
+
 def _database(settings: CoordinatorFile) -> Iterator[Finding]:
     url = ledger_url(settings.ledger)
     if url.get_backend_name() == SQLITE and not Path(str(url.database)).exists():
@@ -116,15 +130,24 @@ def _database(settings: CoordinatorFile) -> Iterator[Finding]:
         engine.dispose()
 
 
-def _encoder(settings: CoordinatorFile) -> Iterator[Finding]:
+def _run(settings: CoordinatorFile) -> Iterator[Finding]:
     run = settings.run_settings()
-    if run.encoder_weights:
+    if run.encoder_weights and run.encoder != ONNX:
         way_out = "correct encoder-weights in [run]; each site needs its own copy for import"
-        yield from missing(Path(run.encoder_weights), "encoder-weights in [run]:", way_out)
+        gone = list(missing(Path(run.encoder_weights), "encoder-weights in [run]:", way_out))
+        yield from gone
+        if gone:
+            return
     # It brings torch, which nothing else here needs.
     from fedmunkey.common.model.encoders import feature_shape
 
-    feature_shape(run.encoder, run.image_shape, size=run.encoder_size)
+    feature_shape(run.encoder, run.image_shape, weights=run.encoder_weights, size=run.encoder_size)
+    try:
+        settings.check_card(run)
+    except InvalidInput as error:
+        # Deletions wait for no agreement; runs do.
+        found = Finding.of(error)
+        yield replace(found, what=f"no run can begin: {found.what}", stops=False)
 
 
 def _ports(settings: CoordinatorFile, only: str | None) -> Iterator[Finding]:

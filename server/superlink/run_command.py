@@ -18,6 +18,7 @@ import typer
 
 from fedmunkey.common.errors import FederationStopped, InvalidSetting
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.identities.card_words import NO_CARD
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
@@ -55,7 +56,8 @@ def run(
 ) -> None:
     """Train, on the SuperLink that `munkey-server up` runs, and show each round; weights lie in output-dir.
 
-    The settings are those of the section [run] of the file. Exit code 0 means that all rounds were run.
+    The settings are those of the section [run] of the file, and of the federation card: a run that contradicts the
+    card, and a run without one, is refused before it begins. Exit code 0 means that all rounds were run.
     Under exact there is one round, which solves for the weights from what the sites hold then.
 
     Example: munkey-server run coordinator.toml --rounds 10 --set guarantee=exact
@@ -65,6 +67,11 @@ def run(
     settings = coordinator.run_settings(given_settings(setting, num_rounds=rounds, release_now=now or None))
     if renew and settings.guarantee is not Guarantee.EXACT:
         raise InvalidSetting(f"guarantee = {settings.guarantee}: only weights of exact are renewed; leave --renew out")
+    if coordinator.read_card() is not None or not renew:
+        coordinator.check_card(settings)
+    else:
+        # What was promised to whoever asked for a deletion waits for no agreement.
+        sys.stderr.write(f"warning: {NO_CARD}\n")
     if renew and not _owes_renewal(coordinator):
         typer.echo("nothing to renew: the shared weights hold nothing of what was deleted", err=as_json)
         if as_json:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidInput, InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
@@ -16,12 +17,14 @@ from fedmunkey.common.programs.supervision import Child, own_program
 from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE
 from fedmunkey.server.superlink.coordinator_file import (
     DELETION_SERVICE,
+    NOTICES,
     RENEWALS,
     SUPERLINK,
     SUPERLINK_READY,
     CoordinatorFile,
 )
 from fedmunkey.server.superlink.doctor import check_hosts, diagnose
+from fedmunkey.server.superlink.notifying import NOTIFYING_READY
 from fedmunkey.server.superlink.renewing import RENEWING_READY
 
 
@@ -48,6 +51,11 @@ def up(
     if check:
         raise typer.Exit(diagnose(file, only_stopping=True, as_json=False, only=only))
     check_hosts(settings, Identity.read(settings.identity))
+    try:
+        settings.check_card(settings.run_settings())
+    except InvalidInput as error:
+        # Deletions wait for no agreement; runs do.
+        sys.stderr.write(f"warning: no run can begin: {error}\n")
     ready = (
         f"coordinator is up: sites at {settings.superlink}, deletions at {settings.deletion_service}, "
         f"joining at {settings.joining}"
@@ -69,6 +77,8 @@ def children(settings: CoordinatorFile, file: Path) -> list[Child]:
     environment = flower_environment(settings.flower_home)
     superlink = own_program("fedmunkey.server.superlink.superlink_program", str(file.absolute()))
     renewing = own_program("fedmunkey.server.superlink.renewing", str(file.absolute()))
+    notifying = own_program("fedmunkey.server.superlink.notifying", str(file.absolute()))
+    told = settings.notices.webhook or settings.notices.mail_to
     return [
         # Its address may hold a password, and a command line can be read by everybody.
         Child(
@@ -79,6 +89,7 @@ def children(settings: CoordinatorFile, file: Path) -> list[Child]:
         ),
         Child(SUPERLINK, superlink, SUPERLINK_READY, environment),
         Child(RENEWALS, renewing, RENEWING_READY, environment),
+        *([Child(NOTICES, notifying, NOTIFYING_READY, environment)] if told else []),
     ]
 
 

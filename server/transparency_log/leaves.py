@@ -10,7 +10,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, insert, select, update
 
 from fedmunkey.common.errors import ServiceUnavailable
-from fedmunkey.common.proofs.log_heads import receipt_leaf, request_leaf, restored_leaf
+from fedmunkey.common.proofs.log_heads import card_leaf, receipt_leaf, request_leaf, restored_leaf
 from fedmunkey.common.proofs.merkle import Node, leaf_hash, node_hash
 from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
@@ -30,6 +30,7 @@ class LeafKind(StrEnum):
     RESTORED = "restored"
     RECALLED = "recalled"
     RELEASE = "release"
+    CARD = "card"
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,11 @@ def leaf_of_restored(envelope: Envelope) -> Leaf:
 def leaf_of_release(number: int, content: bytes) -> Leaf:
     """Return the leaf of released weights, by their number; the content is a `ReleaseNote`'s."""
     return Leaf(LeafKind.RELEASE, str(number), content)
+
+
+def leaf_of_card(digest: str, envelope: Envelope) -> Leaf:
+    """Return the leaf of a version of the federation card, by its digest."""
+    return Leaf(LeafKind.CARD, digest, card_leaf(envelope.to_bytes()))
 
 
 def leaf_of_recalled(receipt: bytes) -> Leaf:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.identity import CA_FILE, CERTIFICATE_FILE, KEY_FILE, certificate_pem
 from fedmunkey.common.identities.member_keys import make_key
@@ -21,11 +17,11 @@ from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.members.register import MemberRegister
+from fedmunkey.simulations.bench.measured_process import measured_process
 from fedmunkey.simulations.bench.memory import resident_memory
+from fedmunkey.simulations.programs.free_ports import HOST, free_ports
 
 SITE = "hospital-1"
-_HOST = "127.0.0.1"
-_END_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def running_coordinator(folder: Path) -> Iterator[RunningCoordinator]:
     """Run the deletion service and the SuperLink while the context lasts, in a folder that is empty."""
     coordinator = CoordinatorFolder(folder / "coordinator")
     site = _make(coordinator, folder / "identity")
-    superlink, control, deletions, joining = (f"{_HOST}:{port}" for port in _free_ports(4))
+    superlink, control, deletions, joining = (f"{HOST}:{port}" for port in free_ports(4))
     file = folder / "coordinator.toml"
     file.write_text(f'coordinator-dir = "coordinator"\nsuperlink = "{superlink}"\nsuperlink-control = "{control}"\n')
     serve = ["serve", "--coordinator-dir", str(coordinator.path), "--address", deletions, "--joining-address", joining]
@@ -60,15 +56,18 @@ def running_coordinator(folder: Path) -> Iterator[RunningCoordinator]:
         "deletion-service": own_program("fedmunkey.server.cli", *serve),
         "superlink": own_program("fedmunkey.server.superlink.superlink_program", str(file)),
     }
+    flower = flower_environment(folder / "flower")
     with ExitStack() as stack:
-        processes = {
-            name: stack.enter_context(_process(command, folder, f"{name}.log")) for name, command in commands.items()
+        started = {
+            name: stack.enter_context(measured_process(command, folder / f"{name}.log", flower))
+            for name, command in commands.items()
         }
+        processes = {name: process for name, (process, _) in started.items()}
         yield RunningCoordinator(superlink, deletions, joining, processes, site)
 
 
 def _make(coordinator: CoordinatorFolder, identity: Path) -> Identity:
-    authority = coordinator.create("benchmark", [_HOST])
+    authority = coordinator.create("benchmark", [HOST])
     identity.mkdir(mode=0o700)
     key = make_key(identity / KEY_FILE)
     certificate = authority.issue(key.public_key(), MemberRole.SITE, SITE, utc_now())
@@ -80,29 +79,6 @@ def _make(coordinator: CoordinatorFolder, identity: Path) -> Identity:
     return Identity.read(identity)
 
 
-@contextmanager
-def _process(command: list[str], folder: Path, log: str) -> Iterator[int]:
-    environment = {**os.environ, **flower_environment(folder / "flower"), "OMP_NUM_THREADS": "1"}
-    with (folder / log).open("w") as said:
-        process = subprocess.Popen(  # noqa: S603 (this project's own programs)
-            command, env=environment, stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True
-        )
-        try:
-            assert process.stdout is not None  # noqa: S101
-            if not process.stdout.readline():
-                raise FederationStopped(f"{log} did not start: {(folder / log).read_text()}")
-            yield process.pid
-        finally:
-            process.terminate()
-            try:
-                process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-
-
 def _sockets(process: int) -> int:
     count = 0
     for opened in Path(f"/proc/{process}/fd").iterdir():
@@ -110,9 +86,3 @@ def _sockets(process: int) -> int:
         with suppress(OSError):
             count += opened.readlink().name.startswith("socket:")
     return count
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        taken = [stack.enter_context(socket.create_server((_HOST, 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in taken]

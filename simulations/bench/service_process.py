@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.server.ledger.ledger import Ledger
+from fedmunkey.simulations.bench.measured_process import measured_process
 from fedmunkey.simulations.bench.memory import resident_memory
-
-_END_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -38,26 +34,6 @@ def running_service(folder: Path, sites: Sequence[str]) -> Iterator[RunningServi
             opened.register(site)
     words = ["serve", "--database", ledger, "--address", "127.0.0.1:0", "--log-format", "json"]
     words += ["--log-key", str(folder / "log-key.pem")]
-    with (folder / "service.log").open("w") as log:
-        process = subprocess.Popen(  # noqa: S603
-            own_program("fedmunkey.server.cli", *words),
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-        try:
-            assert process.stdout is not None  # noqa: S101
-            line = process.stdout.readline()
-            if not line:
-                raise FederationStopped(f"the deletion service did not start: {(folder / 'service.log').read_text()}")
-            yield RunningService(line.removeprefix("deletion service at ").partition(",")[0], process.pid)
-        finally:
-            process.terminate()
-            try:
-                process.wait(_END_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
+    command = own_program("fedmunkey.server.cli", *words)
+    with measured_process(command, folder / "service.log") as (process, line):
+        yield RunningService(line.removeprefix("deletion service at ").partition(",")[0], process)

@@ -70,6 +70,9 @@ _FIGURES = {port: _PortFigures.of(port) for port in _PORTS}
 _MIB = 2**20
 _PAUSE = 0.01
 _FREED_SECONDS = 10.0
+_PATIENCE_SECONDS = 120.0
+"""How long one deletion may take on a machine that has much else to do."""
+
 _THREADS = 8
 _HELLO = bytes.fromhex("16030100ff")
 """How a TLS handshake begins that does not go on."""
@@ -111,6 +114,13 @@ class _Watched:
         while not self._stop.wait(_PAUSE):
             for name, taken in self.coordinator.memory().items():
                 self.most[name] = max(taken, self.most.get(name, 0))
+
+    def count(self, at_least: int) -> int:
+        """Return how many deletions there are by now, once there are so many and the memory was looked at."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while (len(self.seconds) < at_least or not self.most) and time.monotonic() < end:
+            time.sleep(_PAUSE)
+        return len(self.seconds)
 
     def stop(self) -> None:
         """End both."""
@@ -190,7 +200,7 @@ def _guess(coordinator: RunningCoordinator, tokens: int) -> None:
 
 
 def _measure(bench: Bench) -> Iterator[Measured]:
-    sizes = _Sizes(16 * _MIB, 50, 200, calm_seconds=1.0, freed_seconds=1.0) if bench.quick else _Sizes()
+    sizes = _Sizes(16 * _MIB, 50, 200, calm_seconds=0.5, freed_seconds=0.2) if bench.quick else _Sizes()
     with bench.folder() as folder, running_coordinator(folder) as coordinator:
         watched = _Watched(coordinator)
         threads = [threading.Thread(target=work, daemon=True) for work in (watched.ask, watched.look)]
@@ -201,7 +211,7 @@ def _measure(bench: Bench) -> Iterator[Measured]:
             for attack in at_port.values():
                 with ExitStack() as stack:
                     attack(stack)
-        time.sleep(_FREED_SECONDS)
+        time.sleep(sizes.freed_seconds)
         planned = attacks(coordinator, sizes)
         with bench.progress.counting("strangers", sum(map(len, planned.values()))) as count:
             seen = {port: _endure(watched, of_port, sizes, count) for port, of_port in planned.items()}
@@ -226,7 +236,7 @@ def _endure(watched: _Watched, planned: dict[str, Attack], sizes: _Sizes, count:
     coordinator = watched.coordinator
     watched.seconds.clear()
     time.sleep(sizes.calm_seconds)
-    seen = _Seen(calm=watched.seconds.copy())
+    seen = _Seen(calm=watched.seconds[: watched.count(1)])
     before, open_before = coordinator.memory(), coordinator.connections()
     for name, attack in planned.items():
         watched.most.clear()
@@ -235,7 +245,7 @@ def _endure(watched: _Watched, planned: dict[str, Attack], sizes: _Sizes, count:
             attack(stack)
             # Strangers still hold their ends.
             time.sleep(sizes.freed_seconds)
-            seen.during += watched.seconds[first:]
+            seen.during += watched.seconds[first : watched.count(first + 1)]
             seen.held[name] = coordinator.connections() - open_before
         seen.grown[name] = max(most - before[process] for process, most in watched.most.items()) / _MIB
         count(1)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -132,13 +131,13 @@ class Terminal:
         """Show a heading."""
         self._show(f"\n# {text}")
 
-    def type(self, *words: object, refused: bool = False, inside: str = "") -> str:
+    def type(self, *words: object, refused: bool = False, ends: int = 0, inside: str = "") -> str:
         """Run one of this project's programs or `python` to its end, show what it prints, and return its stdout.
 
         It is typed in the terminal's folder, or in one `inside` of it, which is made.
 
-        One that is to be refused must fail, and say why in one line. Raises `StepFailed` if it fails and must not, or
-        does not fail and must, or takes too long.
+        One that is to be refused must fail, and say why in one line; any other ends with the exit code `ends`. Raises
+        `StepFailed` if it ends otherwise, or takes too long.
         """
         typed = shlex.join(map(str, words))
         self._show(f"{inside}$ {typed}")
@@ -164,7 +163,7 @@ class Terminal:
             # gRPC writes lines of its own before ours.
             if not ended.returncode or not "".join(ended.stderr.splitlines()[-1:]).startswith("error: "):
                 raise StepFailed(f"{typed} should have been refused, it ended with code {ended.returncode}")
-        elif ended.returncode:
+        elif ended.returncode != ends:
             raise StepFailed(f"{typed} ended with code {ended.returncode}: {ended.stderr.strip()}")
         return ended.stdout
 
@@ -196,12 +195,3 @@ def program(*words: object) -> list[str]:
     if installed.exists():
         return [str(installed), *rest]
     return own_program(f"fedmunkey.{_PACKAGES[first]}.cli", *rest)
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports of the loopback address that are free at this moment."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]

@@ -18,10 +18,10 @@ from fedmunkey.simulations.deploy_local.hospital_files import (
     HOSPITALS,
     MANIFEST,
     PATIENT,
-    HospitalFiles,
     write_hospital_files,
 )
-from fedmunkey.simulations.deploy_local.terminal import Background, StepFailed, Terminal, free_ports
+from fedmunkey.simulations.deploy_local.terminal import Background, StepFailed, Terminal
+from fedmunkey.simulations.programs.free_ports import free_ports
 
 OFFICER = "officer"
 
@@ -62,6 +62,7 @@ class Walkthrough:
         self._take_in_records()
         sites = self._start_sites(coordinator)
         accuracy = self._train()
+        self._agree_anew()
         self._restart_an_agent(sites[1])
         self._forget()
         self._turn_away(coordinator)
@@ -75,7 +76,10 @@ class Walkthrough:
         terminal.type("munkey-client", "signing-keys", "new", "officer.pem")
         trust = ["--role", "officer", "--in", "coordinator"]
         terminal.type("munkey-server", "trust", "add", OFFICER, "officer.pub", *trust)
-        self._write("coordinator.toml", coordinator_file(at, self._files))
+        terminal.say("coordinator: the federation card, what all members must agree on, signed by the authority")
+        agreed = [*self._classes(), "--image-shape", self._files.shape]
+        terminal.type("munkey-server", "card", "make", *agreed, "--coordinator-dir", "coordinator")
+        self._write("coordinator.toml", coordinator_file(at))
         terminal.type("munkey-server", "up", "coordinator.toml", "--check")
 
     def _join(self) -> None:
@@ -93,14 +97,15 @@ class Walkthrough:
             terminal.type("munkey-client", "trust", "add", OFFICER, "officer.pub", *trust)
 
     def _take_in_records(self) -> None:
-        terminal, files = self._terminal, self._files
+        terminal = self._terminal
         terminal.say("hospitals: one secret for all of them, and each takes in its own real images")
         terminal.type("munkey-client", "secret", "federation.secret")
-        own = ["--secret", "federation.secret", "--image-shape", files.shape]
-        classes = [word for name in files.class_names for word in ("--class", name)]
+        own = ["--secret", "federation.secret"]
         first, *others = HOSPITALS
-        manifest = f"{first}-files/{MANIFEST}"
-        terminal.type("munkey-client", "import", manifest, "--site-dir", first, "--site", first, *own, *classes)
+        taken = ["munkey-client", "import", f"{first}-files/{MANIFEST}", "--site-dir", first, "--site", first, *own]
+        terminal.say("what is not as the federation card says is refused: here, classes in another order")
+        terminal.type(*taken, *self._classes(turned=True), refused=True)
+        terminal.type(*taken)
         for hospital in others:
             where = ["--site-dir", hospital, "--site", hospital, "--data", f"{hospital}-files/records.npz"]
             terminal.type("munkey-client", "enrol", *where, "--secret", "federation.secret")
@@ -118,8 +123,14 @@ class Walkthrough:
             coordinator.expect(f"SuperNode of {hospital} is registered")
         return sites
 
+    def _classes(self, *, turned: bool = False) -> list[str]:
+        names = self._files.class_names
+        return [word for name in (reversed(names) if turned else names) for word in ("--class", name)]
+
     def _train(self) -> float:
         terminal = self._terminal
+        terminal.say("a run that contradicts the federation card does not begin")
+        terminal.type("munkey-server", "run", "coordinator.toml", "--set", "encoder-mirror=false", refused=True)
         terminal.say("coordinator: solve for shared weights in one round, over TLS; hospitals' sums are masked")
         rounds = json.loads(terminal.type("munkey-server", "run", "coordinator.toml", "--json"))
         self._check_round(rounds)
@@ -127,6 +138,15 @@ class Walkthrough:
         terminal.say("a hospital asks its own memory bank, with the weights that it took over from the run")
         terminal.type("munkey-client", "predict", self._files.picture, "--site-dir", HOSPITALS[0])
         return accuracy
+
+    def _agree_anew(self) -> None:
+        terminal, at = self._terminal, self._at
+        terminal.say("another version of the card is a decision of every site: until it accepts, rounds leave it out")
+        why = ["--set", "renew-within=5", "--reason", "weights are to be renewed within five days"]
+        terminal.type("munkey-server", "card", "make", *why, "--coordinator-dir", "coordinator")
+        terminal.type("munkey-server", "run", "coordinator.toml", refused=True)
+        for hospital in HOSPITALS:
+            terminal.type("munkey-client", "card", "accept", "--site-dir", hospital, "--service", at.deletions)
 
     def _check_round(self, rounds: list[dict[str, Any]]) -> None:
         self._terminal.check(
@@ -225,7 +245,7 @@ class Walkthrough:
         self._terminal.say(f"{name}:\n{text.rstrip()}")
 
 
-def coordinator_file(at: Addresses, files: HospitalFiles) -> str:
+def coordinator_file(at: Addresses) -> str:
     """Return what `coordinator.toml` says."""
     return f"""coordinator-dir = "coordinator"
 superlink = "{at.superlink}"
@@ -236,9 +256,6 @@ metrics = "{at.metrics}"
 
 [run]
 min-sites = {len(HOSPITALS)}
-guarantee = "exact"
-image-shape = "{files.shape}"
-num-classes = {len(files.class_names)}
 """
 
 

@@ -238,8 +238,9 @@ class _Course:
         self.injections[injection.__name__] += 1
 
     def _restore(self, restoration: Callable[[Restorations], None]) -> None:
-        # A copy of the ledger is a day old at most.
-        if restoration is not Restorations.restore_ledger and self._chance.random() < _TIME_PASSES:
+        # A copy of the ledger is a day old at most. Time passes once in any run.
+        passes = self._chance.random() < _TIME_PASSES or not self.injections["let_time_pass"]
+        if restoration is not Restorations.restore_ledger and passes:
             self._restorations.let_time_pass()
             self.injections["let_time_pass"] += 1
         restoration(self._restorations)

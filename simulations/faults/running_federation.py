@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import signal
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from fedmunkey.simulations.faults.invariants import BrokenPromises
 from fedmunkey.simulations.faults.processes import Launcher, Process, ProcessFault, Program, wait_until
 from fedmunkey.simulations.faults.proxy import Proxy
 from fedmunkey.simulations.faults.timed_programs import VARIABLE as CLOCK
+from fedmunkey.simulations.programs.free_ports import HOST, free_ports
 
 _Answer = TypeVar("_Answer")
 
@@ -125,7 +125,8 @@ class RunningFederation:
         self._stack.close()
 
     def _begin(self) -> None:
-        addresses = [_free_address() for _ in range(self.federation.run_ledger.services)]
+        # A service must be found where it was when it is started again.
+        addresses = [f"{HOST}:{port}" for port in free_ports(self.federation.run_ledger.services)]
         for index, name in enumerate(("requests", *(site.name for site in self.federation.sites))):
             # Where there are two services, requests come to one, and half of the sites follow the other.
             self.proxies[name] = self._stack.enter_context(Proxy(addresses[index % len(addresses)]))
@@ -318,9 +319,3 @@ def _forever(points: list[Failpoint], chance: random.Random) -> Iterator[Failpoi
     """Yield failpoints in one order after another, so that none is left out."""
     while True:
         yield from chance.sample(points, len(points))
-
-
-def _free_address() -> str:
-    """Return an address at which nothing listens; the service must be found where it was when it is started again."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return f"127.0.0.1:{taken.getsockname()[1]}"

@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -23,6 +22,7 @@ import httpx
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from fedmunkey.common.settings.settings import Settings
+from fedmunkey.simulations.programs.free_ports import free_ports
 
 _START_SECONDS = 180.0
 _STOP_SECONDS = 20.0
@@ -38,7 +38,7 @@ def running_federation(settings: Settings, *, sites: int, cores: int, logs: Path
     """
     # Ray's socket paths must fit into 107 characters, so its files cannot lie in the run's folder.
     home = Path(tempfile.mkdtemp(prefix="munkey-"))
-    port = _free_port()
+    (port,) = free_ports(1)
     environment = _environment(home, port)
     logs.mkdir(parents=True, exist_ok=True)
     app = home / "app"
@@ -136,9 +136,3 @@ def _wait_until_healthy(superlink: subprocess.Popen[bytes], port: int, logs: Pat
                 return
         time.sleep(_PAUSE_SECONDS)
     raise FederationStopped(f"Flower's SuperLink did not start; see {logs / 'superlink.log'}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

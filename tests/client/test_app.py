@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +37,7 @@ from tests.client.one_site import (
     tokens_of,
     weights_of,
 )
+from tests.closed_port import closed_port
 from tests.coordinator import running_coordinator
 
 
@@ -204,11 +204,11 @@ def test_deletion_amid_an_evaluation_starts_it_again(federation: Federation, mon
 
 @pytest.mark.parametrize("what", [MessageType.TRAIN, MessageType.EVALUATE])
 def test_site_that_cannot_hear_deletions_does_not_learn(federation: Federation, what: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-    federation.settings = federation.settings.replace(deletion_service=address)
+    with closed_port() as port:
+        address = f"127.0.0.1:{port}"
+        federation.settings = federation.settings.replace(deletion_service=address)
 
-    reason = reason_of(federation.ask(what))
+        reason = reason_of(federation.ask(what))
 
     assert reason.startswith(f"the deletion service at {address} cannot be reached: start it with munkey-server serve")
     with federation.folder.open() as store:

@@ -28,7 +28,7 @@ finally:
 def run(*words: str) -> list[str]:
     """Run a command in a process of its own and return its lines."""
     command = [sys.executable, "-c", _PROGRAM, *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)  # noqa: S603
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)  # noqa: S603
     return done.stdout.splitlines()
 
 
@@ -40,7 +40,7 @@ def test_commands_that_compute_nothing_do_not_import_torch() -> None:
         f"commands = typer.main.get_command(app).commands; print(*(commands[name].name for name in {names})); "
         "print(*sorted({'torch', 'flwr'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=300)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=900)  # noqa: S603
 
     assert done.stdout.splitlines() == [" ".join(names), ""]
 

@@ -15,6 +15,7 @@ from fedmunkey.common import failpoints
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.failpoints import Act, Action, Armed, Failpoint, FailpointPlan
 from fedmunkey.common.programs import command_line
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 POINT = Failpoint.APPLY_BEFORE_COMMIT
@@ -45,6 +46,10 @@ def test_each_failpoint_is_in_the_code_once() -> None:
 
 
 def test_nothing_happens_without_a_plan() -> None:
+    failpoints.arm_from_environment({failpoints.VARIABLE: f"{POINT}=raise:ENOSPC"})
+    with pytest.raises(OSError, match="No space left"):
+        failpoints.hit(POINT)
+
     failpoints.arm_from_environment({})
 
     failpoints.hit(POINT)
@@ -143,7 +148,7 @@ def test_process_kills_itself_where_its_environment_says() -> None:
         env={**os.environ, failpoints.VARIABLE: "train.after-step=kill@3", "PYTHONUNBUFFERED": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
 

@@ -54,7 +54,7 @@ def test_children_begin_while_other_threads_call() -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
 
     assert ended.stdout.strip() == f"{{0: {CHILDREN}}}", ended.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +43,7 @@ from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import BEST, EVENTS, LAST
+from tests.closed_port import closed_port
 from tests.coordinator import running_coordinator
 from tests.solved_sites import SitesGrid, digits, make_hospital, solved_settings, unchanged
 
@@ -221,10 +221,8 @@ def test_what_cannot_be_used_is_refused_before_anything_is_written(
 
 
 def test_without_a_deletion_service_nobody_trains_and_the_federation_stops_with_the_way_out(tmp_path: Path) -> None:
-    with socket.socket() as closed:
-        # Bound and not listening: nobody else can take the port, and nobody answers there.
-        closed.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    with closed_port() as port:
+        address = f"127.0.0.1:{port}"
         settings = small(tmp_path, deletion_service=address, deletion_patience=0.3)
         sites, start = SitesInProcess(), time.monotonic()
 

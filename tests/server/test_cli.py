@@ -34,6 +34,7 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
+from tests.patience import PATIENCE
 from tests.typed import Run, runner
 
 LONG_ID = "request-" + "0123456789" * 12
@@ -290,7 +291,7 @@ def test_served_until_a_signal(tmp_path: Path, number: signal.Signals) -> None:
             channel.submit(DeletionRequest("request-1", "hospital-1", WholeSite("hospital-1")))
         metrics = httpx.get(f"http://{line.rpartition('metrics at ')[2].strip()}/metrics", trust_env=False).text
         process.send_signal(number)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=PATIENCE)
 
     assert (process.returncode, out) == (0, "")
     assert 'fedmunkey_requests{state="dispatched"} 1.0' in metrics
@@ -305,7 +306,7 @@ def test_serving_beyond_this_machine_in_plain_text_warns(tmp_path: Path) -> None
         assert process.stdout is not None
         process.stdout.readline()
         process.terminate()
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 0
     assert "neither encrypted nor authenticated" in err

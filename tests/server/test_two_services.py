@@ -20,7 +20,8 @@ from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.deletions.presence import Presence
 from fedmunkey.server.deletions.upkeep import Upkeep
 from fedmunkey.server.ledger.ledger import Ledger
-from tests.followers import PATIENCE, Follower
+from tests.followers import Follower
+from tests.patience import PATIENCE
 from tests.processes import Running
 from tests.server.ledger.ledger_contract import ANSWER, NOON, Clock
 

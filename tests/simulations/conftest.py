@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -42,12 +42,27 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def first_digits(counts: Mapping[Split, int]) -> Dataset:
+    """Return so many of scikit-learn's digits of each split."""
+    digits = load_dataset("digits", data_dir=None, seed=0)
+    rows = np.concatenate([np.flatnonzero(digits.splits == split.value)[:n] for split, n in counts.items()])
+    return digits.select(np.sort(rows))
+
+
+def write_npz(digits: Dataset, path: Path) -> Path:
+    """Write digits as a file in the MedMNIST layout."""
+    arrays: dict[str, Any] = {}
+    for split in Split:
+        records = digits.split(split)
+        arrays |= {f"{split}_images": records.images[:, 0], f"{split}_labels": records.labels[:, None]}
+    np.savez(path, **arrays)
+    return path
+
+
 @pytest.fixture(scope="session")
 def few_digits() -> Dataset:
     """Some digits of each split; two records each make a subject."""
-    digits = load_dataset("digits", data_dir=None, seed=0)
-    rows = np.concatenate([np.flatnonzero(digits.splits == split.value)[:n] for split, n in _RECORDS.items()])
-    few = digits.select(np.sort(rows))
+    few = first_digits(_RECORDS)
     subjects = np.empty(len(few), dtype="<U20")
     for split in Split:
         own = np.flatnonzero(few.splits == split.value)
@@ -58,12 +73,7 @@ def few_digits() -> Dataset:
 @pytest.fixture
 def few_npz(few_digits: Dataset, tmp_path: Path) -> Path:
     """The few digits as a file in the MedMNIST layout."""
-    arrays: dict[str, Any] = {}
-    for split in Split:
-        records = few_digits.split(split)
-        arrays |= {f"{split}_images": records.images[:, 0], f"{split}_labels": records.labels[:, None]}
-    np.savez(tmp_path / "few.npz", **arrays)
-    return tmp_path / "few.npz"
+    return write_npz(few_digits, tmp_path / "few.npz")
 
 
 @pytest.fixture

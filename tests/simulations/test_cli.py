@@ -194,7 +194,7 @@ def test_federation_that_cannot_hear_deletions_waits_says_so_and_stops_with_the_
         env={**os.environ, "PYTHONPATH": str(ROOT / "dev"), "COLUMNS": "80"},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
 
     reason = (

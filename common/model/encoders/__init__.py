@@ -4,6 +4,6 @@
 """
 
 from fedmunkey.common.model.encoders.encoder import Encoder, Encoding
-from fedmunkey.common.model.encoders.registry import encoder_names, feature_shape, make_encoder
+from fedmunkey.common.model.encoders.registry import encoder_facts, encoder_names, feature_shape, make_encoder
 
-__all__ = ["Encoder", "Encoding", "encoder_names", "feature_shape", "make_encoder"]
+__all__ = ["Encoder", "Encoding", "encoder_facts", "encoder_names", "feature_shape", "make_encoder"]

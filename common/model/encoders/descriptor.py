@@ -15,8 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedmunkey.common.model.encoder_facts import EncoderFacts
 from fedmunkey.common.model.encoders.encoder import Encoder, Encoding
 from fedmunkey.common.model.reproducible_sums import sum_rows
+from fedmunkey.common.settings.settings import DESCRIPTOR
 
 _Numbers = NDArray[np.float64]
 
@@ -50,9 +52,17 @@ class DescriptorEncoder(Encoder):
         self.feature_shape = descriptor_feature_shape(channels)
 
     @property
-    def fingerprint(self) -> str:
+    def facts(self) -> EncoderFacts:
         """Name, sizes and version of the descriptor."""
-        return f"descriptor-2:{self.channels}x{_PIXELS}:{_ORIENTATIONS}x{_CELLS}"
+        return EncoderFacts(
+            name=DESCRIPTOR,
+            weights="",
+            preprocessing=f"{_PIXELS}x{_PIXELS} averages, {_ORIENTATIONS} orientations in {_CELLS}x{_CELLS} cells",
+            fingerprint=f"{DESCRIPTOR}-2:{self.channels}x{_PIXELS}:{_ORIENTATIONS}x{_CELLS}",
+            size=0,
+            key_size=self.key_size,
+            feature_shape=self.feature_shape,
+        )
 
     def encode_batch(self, images: Tensor) -> Encoding:
         """Encode (N, C, H, W) uint8 images."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedmunkey.common.model.encoder_facts import EncoderFacts
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -38,8 +40,13 @@ class Encoder(ABC):
 
     @property
     @abstractmethod
+    def facts(self) -> EncoderFacts:
+        """What fixes the encoder's keys and features."""
+
+    @property
     def fingerprint(self) -> str:
         """Name, preprocessing and weights in one short text; equal exactly if keys are comparable."""
+        return self.facts.fingerprint
 
     @abstractmethod
     def encode_batch(self, images: Tensor) -> Encoding:

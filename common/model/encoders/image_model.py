@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fedmunkey.common.model.encoder_facts import EncoderFacts, model_fingerprint
 from fedmunkey.common.model.encoders.encoder import Encoder, Encoding
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MEAN_AND_MAXIMUM = "mean and maximum over space"
+MIRRORED = ", averaged with the mirror image"
 
 
 class Interpolation(StrEnum):
@@ -38,6 +41,12 @@ class Preprocessing:
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: Interpolation = Interpolation.BILINEAR
 
+    @property
+    def words(self) -> str:
+        """What becomes of an image beside its size, in one line."""
+        mean, std = (" ".join(map(str, numbers)) for numbers in (self.mean, self.std))
+        return f"{self.interpolation} with antialiasing, grey in all channels, mean {mean}, deviation {std}"
+
 
 class ImageModelEncoder(Encoder):
     """A pretrained model of RGB images, without its classifier.
@@ -56,6 +65,19 @@ class ImageModelEncoder(Encoder):
         self.device = device
         self._mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
+
+    def _facts(self, name: str, weights: str, pooled: str) -> EncoderFacts:
+        """Return the facts of a named model whose weights have a digest, and whose features are pooled somehow."""
+        size = self.preprocessing.size
+        return EncoderFacts(
+            name=name,
+            weights=weights,
+            preprocessing=f"{self.preprocessing.words}; {pooled}{MIRRORED * self.mirror}",
+            fingerprint=model_fingerprint(name, size, weights, mirror=self.mirror),
+            size=size,
+            key_size=self.key_size,
+            feature_shape=self.feature_shape,
+        )
 
     @abstractmethod
     def _features(self, pixels: Tensor) -> Tensor:

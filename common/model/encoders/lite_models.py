@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.model.encoders.image_model import ImageModelEncoder, Preprocessing, mean_and_maximum
+from fedmunkey.common.model.encoder_facts import EncoderFacts
+from fedmunkey.common.model.encoders.image_model import (
+    MEAN_AND_MAXIMUM,
+    ImageModelEncoder,
+    Preprocessing,
+    mean_and_maximum,
+)
 from fedmunkey.common.model.encoders.state_files import load_state, read_state, state_digest
 
 _CENTRE, _SPREAD = 127 / 255, 128 / 255
@@ -49,13 +55,14 @@ class LiteEncoder(ImageModelEncoder):
         state = read_state(Path(weights or getattr(files, _FILES[name]).get_model_file_path()))
         model = models.EfficientNet.from_name(name.replace("_", "-"), image_size=size)
         load_state(model, state, name, weights)
-        self._fingerprint = f"{name}:{size}:{'mirror:' * mirror}{state_digest(state)}"
+        self.name = name
+        self._weights = state_digest(state)
         self._model = model.eval().requires_grad_(False).to(device)
 
     @property
-    def fingerprint(self) -> str:
+    def facts(self) -> EncoderFacts:
         """Name, input size, whether images are mirrored as well, and a digest of the weights."""
-        return self._fingerprint
+        return self._facts(self.name, self._weights, MEAN_AND_MAXIMUM)
 
     def _features(self, pixels: Tensor) -> Tensor:
         return mean_and_maximum(self._model.extract_features(pixels))

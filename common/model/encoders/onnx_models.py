@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
+from fedmunkey.common.model.encoder_facts import EncoderFacts, model_fingerprint
 from fedmunkey.common.model.encoders.encoder_card import EncoderCard, Pooling, card_path, read_encoder_card
-from fedmunkey.common.model.encoders.image_model import ImageModelEncoder
+from fedmunkey.common.model.encoders.image_model import MIRRORED, ImageModelEncoder
 from fedmunkey.common.settings.settings import ONNX
 
 
@@ -27,7 +28,6 @@ class OnnxEncoder(ImageModelEncoder):
     def __init__(self, path: Path, *, mirror: bool = False) -> None:
         self.card = read_encoder_card(path)
         super().__init__(self.card.preprocessing, mirror=mirror, device=torch.device("cpu"))
-        self._mirrored = "mirror:" * mirror
         model = _read(path)
         digest = hashlib.sha256(model).hexdigest()
         if digest != self.card.sha256:
@@ -37,13 +37,12 @@ class OnnxEncoder(ImageModelEncoder):
             )
         self._model = OnnxModel(path, model, self.card.output)
         self.feature_shape = _checked(path, self.card, self._model)
-        tokens, size = self.feature_shape
-        self.key_size = size if self.card.pooling is Pooling.CLASS_TOKEN else tokens * size
+        self.key_size = self.facts.key_size
 
     @property
-    def fingerprint(self) -> str:
-        """Input size, whether images are mirrored as well, and a digest of the model and its card."""
-        return f"{ONNX}:{self.card.size}:{self._mirrored}{self.card.digest}"
+    def facts(self) -> EncoderFacts:
+        """Whether images are mirrored as well, and digests of the model and its card."""
+        return onnx_facts(self.card, mirror=self.mirror)
 
     def _features(self, pixels: Tensor) -> Tensor:
         return self.card.pooling.pool(self._model.run(pixels))
@@ -82,6 +81,21 @@ class OnnxModel:
                 f"{self._path}: the model does not take an image of {tuple(pixels.shape)} float32 ({reason})"
             ) from None
         return torch.from_numpy(answer).float()
+
+
+def onnx_facts(card: EncoderCard, *, mirror: bool) -> EncoderFacts:
+    """Return what a model is made of, as its card says: whoever vouches for the card needs no model."""
+    tokens, size = card.features
+    return EncoderFacts(
+        name=ONNX,
+        weights=card.sha256,
+        preprocessing=f"{card.preprocessing.words}; {card.pooling} of {card.output or 'the first output'}"
+        f"{MIRRORED * mirror}",
+        fingerprint=model_fingerprint(ONNX, card.size, card.digest, mirror=mirror),
+        size=0,
+        key_size=size if card.pooling is Pooling.CLASS_TOKEN else tokens * size,
+        feature_shape=card.features,
+    )
 
 
 def onnx_feature_shape(path: Path) -> tuple[int, int]:

@@ -8,10 +8,12 @@ from pathlib import Path
 import torch
 
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.model.encoder_facts import EncoderFacts
 from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder, descriptor_feature_shape
 from fedmunkey.common.model.encoders.encoder import Encoder
+from fedmunkey.common.model.encoders.encoder_card import read_encoder_card
 from fedmunkey.common.model.encoders.lite_models import LiteEncoder, lite_feature_shape, lite_names
-from fedmunkey.common.model.encoders.onnx_models import OnnxEncoder, onnx_feature_shape
+from fedmunkey.common.model.encoders.onnx_models import OnnxEncoder, onnx_facts, onnx_feature_shape
 from fedmunkey.common.model.encoders.torchvision_models import (
     TorchvisionEncoder,
     encoder_size,
@@ -78,6 +80,15 @@ def make_encoder(
     side = encoder_size(name, size, max(image[1:]))
     kind = LiteEncoder if name in lite_names() else TorchvisionEncoder
     return kind(name, weights=weights, size=side, mirror=mirror, device=device or torch.device("cpu"))
+
+
+def encoder_facts(
+    name: str, image: ImageShape, *, weights: str = "", size: int = 0, mirror: bool = False
+) -> EncoderFacts:
+    """Return what an encoder is made of; of an ONNX file its card is enough. Raises as `make_encoder`."""
+    if name == ONNX:
+        return onnx_facts(read_encoder_card(_onnx_file(weights, size)), mirror=mirror)
+    return make_encoder(name, image, weights=weights, size=size, mirror=mirror).facts
 
 
 def _check_name(name: str) -> None:

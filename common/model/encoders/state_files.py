@@ -46,9 +46,9 @@ def load_state(model: nn.Module, state: dict[str, Tensor], name: str, source: st
 
 
 def state_digest(state: dict[str, Tensor]) -> str:
-    """Return a short digest of names and values, the same whatever kind of file they came from."""
+    """Return the SHA-256 of names and values, hexadecimal, the same whatever kind of file they came from."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
         digest.update(state[name].detach().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()

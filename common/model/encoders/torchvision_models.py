@@ -11,11 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
-from fedmunkey.common.model.encoders.image_model import ImageModelEncoder, Preprocessing, mean_and_maximum
+from fedmunkey.common.model.encoder_facts import EncoderFacts
+from fedmunkey.common.model.encoders.image_model import (
+    MEAN_AND_MAXIMUM,
+    ImageModelEncoder,
+    Preprocessing,
+    mean_and_maximum,
+)
 from fedmunkey.common.model.encoders.state_files import load_state, read_state, state_digest
 from fedmunkey.common.model.torchvision_import import import_torchvision
 
 _SMALL_IMAGE = 64
+CLASS_TOKEN = "class token and mean of the others"  # noqa: S105
 
 
 def torchvision_names() -> list[str]:
@@ -64,14 +71,15 @@ class TorchvisionEncoder(ImageModelEncoder):
         model = _build(name, size)
         state = read_state(Path(weights)) if weights else _download(name)
         load_state(model, state, name, weights)
-        self._fingerprint = f"{name}:{size}:{'mirror:' * mirror}{state_digest(state)}"
+        self._weights = state_digest(state)
         self._model = model.eval().requires_grad_(False).to(device)
         self.key_size = self.feature_shape[1] * (1 if name.startswith("vit_") else 2)
 
     @property
-    def fingerprint(self) -> str:
+    def facts(self) -> EncoderFacts:
         """Name, input size, whether images are mirrored as well, and a digest of the weights."""
-        return self._fingerprint
+        of_transformer = self.name.startswith("vit_")
+        return self._facts(self.name, self._weights, CLASS_TOKEN if of_transformer else MEAN_AND_MAXIMUM)
 
     def _features(self, pixels: Tensor) -> Tensor:
         return _pooled(self.name, self._model, pixels)

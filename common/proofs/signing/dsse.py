@@ -1,4 +1,4 @@
-"""DSSE envelopes (Dead Simple Signing Envelope, version 1.0.2) with Ed25519 signatures.
+"""DSSE envelopes (Dead Simple Signing Envelope, version 1.0.2) with signatures of 64 bytes: Ed25519, or an authority's.
 
 An envelope is kept as canonical JSON, so equal envelopes have equal bytes and nothing in one can be changed unnoticed.
 """
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.proofs.signing.authority_key import AuthorityPublicKey, AuthoritySigningKey
 from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
 from fedmunkey.common.proofs.signing.signing_key import SIGNATURE_BYTES, PublicKey, SigningKey
 
@@ -28,7 +29,7 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 class Signature:
     """One signature of an envelope.
 
-    `key_id` is the SHA-256 of the raw public key, hexadecimal; the value has 64 bytes.
+    `key_id` is the SHA-256 of the public key, hexadecimal; the value has 64 bytes.
     """
 
     key_id: str
@@ -48,7 +49,7 @@ class Envelope:
     _bytes: bytes = field(default=b"", compare=False, repr=False)
 
     @classmethod
-    def sign(cls, payload_type: str, payload: bytes, *keys: SigningKey) -> Envelope:
+    def sign(cls, payload_type: str, payload: bytes, *keys: SigningKey | AuthoritySigningKey) -> Envelope:
         """Sign a payload with each of some keys."""
         message = pre_authentication_encoding(payload_type, payload)
         return cls(payload_type, payload, tuple(Signature(key.public.key_id, key.sign(message)) for key in keys))
@@ -60,7 +61,7 @@ class Envelope:
             replace(self, signatures=self.signatures + added).to_document(), self.payload_type
         )
 
-    def verify(self, keys: Mapping[str, PublicKey]) -> None:
+    def verify(self, keys: Mapping[str, PublicKey] | Mapping[str, AuthorityPublicKey]) -> None:
         """Check every signature.
 
         `keys` are those that may sign, by their ids. Raises `InvalidProof` if a signature is wrong or by another key;
@@ -111,7 +112,7 @@ class Envelope:
         if len({signature.key_id for signature in signatures}) < len(signatures):
             raise InvalidProof("an envelope has two signatures by one key")
         if any(len(signature.value) != SIGNATURE_BYTES for signature in signatures):
-            raise InvalidProof(f"an Ed25519 signature has {SIGNATURE_BYTES} bytes")
+            raise InvalidProof(f"a signature has {SIGNATURE_BYTES} bytes")
         return cls(kind, _decode(payload), tuple(signatures))
 
     @classmethod

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
 from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.proofs.signing.authority_key import AuthoritySigningKey
 from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
@@ -29,7 +30,7 @@ class Statement:
     predicate_type: str
     predicate: dict[str, Any]
 
-    def sign(self, *keys: SigningKey) -> Envelope:
+    def sign(self, *keys: SigningKey | AuthoritySigningKey) -> Envelope:
         """Return the statement in an envelope; the same statement and keys always give the same bytes.
 
         Raises `InvalidProof` if a text in it is not one printable line.

@@ -20,7 +20,7 @@ from fedmunkey.common.programs.reaching import clock_off
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
-from fedmunkey.simulations.deploy_local.terminal import free_ports
+from fedmunkey.simulations.programs.free_ports import free_ports
 from tests.client.conftest import SITE
 from tests.coordinator import make_identity
 from tests.typed import Run

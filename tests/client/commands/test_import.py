@@ -21,6 +21,7 @@ from fedmunkey.client.records.dataset import Consent, Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, DeletionRequest, Records, Subject, Target
+from tests.patience import PATIENCE
 
 from .conftest import OTHER, SITE, STORE_FILES, Ended, Run
 
@@ -193,7 +194,7 @@ def test_killed_import_is_resumed(import_scans: Import, folder: SiteFolder, imag
         reached = killed.stdout.readline()
         late.cancel()
         killed.kill()
-        killed.wait(60)
+        killed.wait(PATIENCE)
     kept = set(held(folder))
     shown = import_scans("--json", manifest=many).json
 

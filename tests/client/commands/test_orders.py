@@ -18,17 +18,15 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, RequestState, Subject, WholeSite
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.server.deletions.ledger_service import LedgerService
+from tests.patience import PATIENCE
 
 from .conftest import SITE, TEST, TRAIN, Run
-
-SECONDS = 30.0
-"""The longest that anything here may take."""
 
 
 @contextmanager
 def stopping_when(so: Callable[[], bool], number: signal.Signals) -> Iterator[None]:
     """Send this process a signal once something is so, while the body runs; fails if it is not so in time."""
-    seen, over, deadline = list[bool](), threading.Event(), time.monotonic() + SECONDS
+    seen, over, deadline = list[bool](), threading.Event(), time.monotonic() + PATIENCE
 
     def watch() -> None:
         while not over.wait(0.01):

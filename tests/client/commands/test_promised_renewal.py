@@ -119,6 +119,9 @@ def test_what_was_never_in_the_weights_promises_nothing(
 
     with site.open() as store:
         check_renewed({CONTRIBUTED: 0, RENEW_WITHIN: DAYS}, store, late)
+    forget(run, site, ledger, service, imported, 0)
+    with site.open() as store, pytest.raises(InvalidWeights, match="should have been renewed"):
+        check_renewed({CONTRIBUTED: 0, RENEW_WITHIN: DAYS}, store, erased_at(site, 3) + 9 * WEEK)
 
 
 @pytest.mark.parametrize("about", [{}, {RENEW_WITHIN: DAYS}, {CONTRIBUTED: 0}, {CONTRIBUTED: "0", RENEW_WITHIN: DAYS}])
@@ -131,3 +134,5 @@ def test_weights_that_say_nothing_of_a_promise_have_none(
 
     with site.open() as store:
         check_renewed(about, store, late)
+        with pytest.raises(InvalidWeights, match="should have been renewed"):
+            check_renewed({CONTRIBUTED: 0, RENEW_WITHIN: DAYS}, store, late)

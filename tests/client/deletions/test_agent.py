@@ -21,8 +21,8 @@ from fedmunkey.common.errors import InvalidDeletion, KeyStoreError, NotAllowed, 
 from fedmunkey.common.service import waiting
 from fedmunkey.common.service.deletion_service import DeletionService, StatusPage
 from tests.client.conftest import Fill, Order, Reopen
+from tests.patience import PATIENCE
 
-PATIENCE = 20.0
 RunAgent = Callable[..., SimpleQueue[int]]
 
 

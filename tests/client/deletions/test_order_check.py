@@ -62,8 +62,12 @@ RECORDS = frozenset({REFERENCE})
         of_site(WholeSite(FIRST)),
     ],
 )
-def test_whoever_may_ask_is_heard(request_: DeletionRequest) -> None:
+def test_whoever_may_ask_is_heard_until_he_is_not_trusted_any_more(request_: DeletionRequest) -> None:
     check(request_)
+
+    nobody = TrustedKeys(tuple(replace(key, revoked=NOW) for key in TRUST.keys))
+    with pytest.raises(InvalidProof, match="was revoked"):
+        check(request_, trust=nobody)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +137,9 @@ def test_revoked_expired_and_future_keys_sign_nothing() -> None:
 
 
 def test_several_officers_have_a_key_each() -> None:
+    with pytest.raises(InvalidProof, match="not trusted"):
+        check(signed_request(key=STRANGER))
+
     trust = TRUST.add(replace(TRUST.keys[0], name="officer-2", key=STRANGER.public))
 
     check(signed_request(key=STRANGER), trust=trust)

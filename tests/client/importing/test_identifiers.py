@@ -4,7 +4,8 @@ import unicodedata
 
 import pytest
 
-from fedmunkey.client.importing.identifiers import is_rounded, likeness, plain_id
+from fedmunkey.client.importing.identifiers import is_rounded, plain_id
+from fedmunkey.common.settings.likeness import likeness
 
 APART = unicodedata.normalize("NFD", "Müller-1")
 

@@ -30,6 +30,7 @@ from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath
 from tests.client.conftest import Encode, Fill, Make, Order, Reopen, SubjectTarget
+from tests.patience import PATIENCE
 
 _OTHERS = ("neighbours", "tombstones", "applied_orders", "description", "fingerprints", "doomed_record_keys")
 
@@ -286,7 +287,7 @@ def test_two_processes_that_apply_one_order_give_one_answer(trained: KeyStore, o
     begin = threading.Barrier(2)
 
     def apply(store: KeyStore) -> object:
-        begin.wait(20)
+        begin.wait(PATIENCE)
         return store.orders.apply(order(1, 1, 2))
 
     with ThreadPoolExecutor(2) as pool:

@@ -26,9 +26,9 @@ from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from tests.client.conftest import Fill, Order
+from tests.patience import PATIENCE
 
 NOBODY = 65_534
-SECONDS = 30.0
 
 
 @contextmanager
@@ -186,15 +186,15 @@ def test_agent_waits_for_free_space_and_the_order_stays_pending(filled: KeyStore
             with full_journal(filled):
                 thread.start()
                 service.submit(order(1, 1).request)
-                assert paused.wait(SECONDS)
+                assert paused.wait(PATIENCE)
                 (site,) = service.get("request-1").sites
                 # That it was sent is noted a moment later.
                 assert site.state in (SiteState.PENDING, SiteState.DELIVERED)
             service.submit(order(2, 2).request)
-            assert answered.wait(SECONDS)
+            assert answered.wait(PATIENCE)
             stop.set()
             channel.close()
-            thread.join(SECONDS)
+            thread.join(PATIENCE)
         assert service.get("request-1").state is RequestState.COMPLETED
         assert filled.ciphers.held().tolist() == [1, 4]
 

@@ -23,6 +23,7 @@ from fedmunkey.common.privacy.accounting import epsilon_of
 from fedmunkey.common.privacy.guarantees import Guarantee, Influence, PrivacyLoss
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
 from tests.client.conftest import TRAINING, Fill, Make, Order, Reopen, release, train
+from tests.patience import PATIENCE
 
 DELTA = 1e-5
 
@@ -243,9 +244,9 @@ def test_of_trainings_that_begin_at_once_one_can_be_released(certified: KeyStore
     begin = threading.Barrier(len(stores))
 
     def attempt(store: KeyStore) -> bool:
-        begin.wait(20)
+        begin.wait(PATIENCE)
         number = store.privacy.begin(TRAINING, 1)
-        begin.wait(20)
+        begin.wait(PATIENCE)
         try:
             release(store, number)
         except BankChanged:
@@ -298,7 +299,7 @@ def killed(store: KeyStore, what: str) -> int:
         assert child.stdout is not None
         number = int(child.stdout.readline())
         child.send_signal(signal.SIGKILL)
-        assert child.wait(30) == -signal.SIGKILL
+        assert child.wait(PATIENCE) == -signal.SIGKILL
     return number
 
 

@@ -18,7 +18,7 @@ def run_fresh(code: str, *, folder: Path = ROOT) -> str:
         [sys.executable, "-W", "error", "-c", lines],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=False,
         cwd=folder,
     )

@@ -19,10 +19,10 @@ import pytest
 from fedmunkey.common.errors import ProcessNotStarted
 from fedmunkey.common.programs.supervision import Child, Supervisor, own_program, tell_systemd_ready
 from fedmunkey.common.stop_signals import stopped_by_signals
+from tests.patience import PATIENCE
 from tests.processes import gone
 
 ROOT = Path(__file__).parents[3]
-SECONDS = 30.0
 
 SERVE = (
     "import signal; asked = [signal.SIGTERM]; signal.pthread_sigmask(signal.SIG_BLOCK, asked);"
@@ -37,7 +37,7 @@ def child(name: str, program: str = SERVE, *words: str) -> Child:
 class Watched:
     """A supervisor in a thread, and the lines of its children as they come."""
 
-    def __init__(self, *children: Child, start_seconds: float = SECONDS, grace_seconds: float = SECONDS) -> None:
+    def __init__(self, *children: Child, start_seconds: float = PATIENCE, grace_seconds: float = PATIENCE) -> None:
         self.said: SimpleQueue[tuple[str, str]] = SimpleQueue()
         self.ready = threading.Event()
         self.error: Exception | None = None
@@ -58,7 +58,7 @@ class Watched:
             self.error = error
 
     def ended(self) -> bool:
-        self._thread.join(SECONDS)
+        self._thread.join(PATIENCE)
         return not self._thread.is_alive()
 
     def stop(self) -> None:
@@ -81,25 +81,25 @@ def watch() -> Iterator[Callable[..., Watched]]:
 def test_children_start_in_order_and_stop_in_reverse(watch: Callable[..., Watched]) -> None:
     watched = watch(child("first"), child("second"))
 
-    assert watched.ready.wait(SECONDS)
+    assert watched.ready.wait(PATIENCE)
     watched.stop()
 
-    said = [watched.said.get(timeout=SECONDS) for _ in range(4)]
+    said = [watched.said.get(timeout=PATIENCE) for _ in range(4)]
     assert said == [("first", "serving"), ("second", "serving"), ("second", "bye"), ("first", "bye")]
 
 
 def test_child_that_dies_is_started_again(watch: Callable[..., Watched], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "fedmunkey.common.programs.supervision")
     watched = watch(child("service", f"import os; print(os.getpid(), flush=True); {SERVE}"))
-    assert watched.ready.wait(SECONDS)
-    first = int(watched.said.get(timeout=SECONDS)[1])
-    assert watched.said.get(timeout=SECONDS) == ("service", "serving")
+    assert watched.ready.wait(PATIENCE)
+    first = int(watched.said.get(timeout=PATIENCE)[1])
+    assert watched.said.get(timeout=PATIENCE) == ("service", "serving")
 
     os.kill(first, signal.SIGKILL)
 
-    second = int(watched.said.get(timeout=SECONDS)[1])
+    second = int(watched.said.get(timeout=PATIENCE)[1])
     assert second != first
-    assert watched.said.get(timeout=SECONDS) == ("service", "serving")
+    assert watched.said.get(timeout=PATIENCE) == ("service", "serving")
     watched.stop()
     lines = [record.getMessage().partition(" as process")[0] for record in caplog.records]
     assert [line.split(" after ")[0] for line in lines] == [
@@ -119,7 +119,7 @@ def test_first_start_that_fails_stops_all_and_says_why(watch: Callable[..., Watc
     assert watched.ended()
 
     assert str(watched.error) == "broken did not start, it ended with code 2: error: no such ledger"
-    said = [watched.said.get(timeout=SECONDS) for _ in range(3)]
+    said = [watched.said.get(timeout=PATIENCE) for _ in range(3)]
     assert said == [("service", "serving"), ("broken", "error: no such ledger"), ("service", "bye")]
     assert not watched.ready.is_set()
 
@@ -148,8 +148,8 @@ def test_child_that_does_not_stop_is_killed_with_what_it_started(watch: Callable
         "print(inner.pid, flush=True); print('serving', flush=True); signal.pause()"
     )
     watched = watch(child("stubborn", stubborn), grace_seconds=0.1)
-    assert watched.ready.wait(SECONDS)
-    inner = int(watched.said.get(timeout=SECONDS)[1])
+    assert watched.ready.wait(PATIENCE)
+    inner = int(watched.said.get(timeout=PATIENCE)[1])
 
     watched.stop()
 
@@ -162,7 +162,7 @@ def test_signals_stop_it_and_get_their_handlers_back() -> None:
 
     with stopped_by_signals(lambda: asked.put(None)):
         os.kill(os.getpid(), signal.SIGTERM)
-        asked.get(timeout=SECONDS)
+        asked.get(timeout=PATIENCE)
 
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -171,7 +171,7 @@ def test_systemd_is_told_once_all_is_up(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("notify")
-        listening.settimeout(SECONDS)
+        listening.settimeout(PATIENCE)
         monkeypatch.setenv("NOTIFY_SOCKET", "notify")
 
         tell_systemd_ready()

@@ -371,7 +371,7 @@ def test_verifier_reads_a_renewal_with_nothing_but_two_packages(renewed: bytes, 
     words = [str(tmp_path / "certificate.json"), "--keys", str(tmp_path / "keys.json"), "--json"]
 
     ended = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", BLOCKER, *words], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", BLOCKER, *words], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
 
     assert ended.returncode == 0, ended.stderr

@@ -65,7 +65,7 @@ def test_verifier_needs_nothing_but_two_packages(folder: Path) -> None:
     words = [str(folder / "certificate.json"), "--keys", str(folder / "keys.json"), "--json"]
 
     ended = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", BLOCKER, *words], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", BLOCKER, *words], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
 
     assert ended.returncode == 0, ended.stderr
@@ -80,7 +80,7 @@ def test_blocker_would_notice_another_package() -> None:
     )
 
     ended = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
     )
 
     assert "blocked: jinja2" in ended.stderr

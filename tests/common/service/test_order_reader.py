@@ -12,8 +12,7 @@ from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Who
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.service.deletion_service import MOST_TOGETHER
 from fedmunkey.common.service.order_reader import OrderReader
-
-PATIENCE = 20.0
+from tests.patience import PATIENCE
 
 
 def order(number: int) -> DeletionOrder:

@@ -17,8 +17,8 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.server.connections.listening import listen
 from fedmunkey.server.connections.places import Places
 from fedmunkey.server.connections.relay import Relay
+from tests.patience import PATIENCE
 
-PATIENCE = 20.0
 _METHOD = "/test.Echo/Say"
 
 

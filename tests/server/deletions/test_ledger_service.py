@@ -36,7 +36,8 @@ from fedmunkey.server.deletions.ledger_service import LedgerService, News
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.transparency_log.log import TransparencyLog
-from tests.followers import PATIENCE, Follower
+from tests.followers import Follower
+from tests.patience import PATIENCE
 
 REFERENCE = bytes(range(32))
 SUBJECT = DeletionRequest("subject-1", OFFICER, Subject(REFERENCE))

@@ -36,7 +36,8 @@ from fedmunkey.server.deletions import listener as deletion_server
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import SERVICE_NAME, DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
-from tests.followers import PATIENCE, Follower
+from tests.followers import Follower
+from tests.patience import PATIENCE
 from tests.server.ledger.ledger_contract import own_site, references
 
 SERVING = health_pb2.HealthCheckResponse.SERVING

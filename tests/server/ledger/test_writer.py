@@ -13,9 +13,8 @@ from fedmunkey.common.deletions.words import DeletionRequest, RequestStatus, Who
 from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
 from fedmunkey.server.ledger.ledger import DeletionExists, Ledger
 from fedmunkey.server.ledger.writer import Event, Transaction
+from tests.patience import PATIENCE
 from tests.server.ledger.ledger_contract import own_site
-
-PATIENCE = 20.0
 
 
 @pytest.fixture

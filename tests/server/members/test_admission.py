@@ -32,8 +32,9 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.protos import deletion_pb2
 from fedmunkey.server.members.entitlements import Caller, may_call
 from fedmunkey.server.members.turned_away import Cause
-from tests.coordinator import FIRST_OFFICER, OTHER, PATIENCE, SITE, Coordinator, make_identity, running_coordinator
+from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, make_identity, running_coordinator
 from tests.followers import Follower
+from tests.patience import PATIENCE
 
 ANSWER = Acknowledgement(1, OTHER, "request-1", SiteState.ERASED, 1, 1, Guarantee.EMPIRICAL, 0.1)
 

@@ -23,6 +23,7 @@ from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 from fedmunkey.server.members import rations
 from fedmunkey.server.members.budgets import Allowance
 from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, running_coordinator
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -44,12 +45,12 @@ def stub_of(coordinator: Coordinator, identity: Identity) -> tuple[grpc.Channel,
 def submit(stub: Any, number: int, references: int = 1) -> None:
     named = frozenset(position.to_bytes(32) for position in range(number << 20, (number << 20) + references))
     request = DeletionRequest(f"request-{number}", SITE, Records(named, SITE))
-    stub.Submit(deletion_pb2.SubmitRequest(request=request_to_wire(request)), timeout=30)
+    stub.Submit(deletion_pb2.SubmitRequest(request=request_to_wire(request)), timeout=PATIENCE)
 
 
 def flood(stub: Any) -> None:
     for _ in range(100):
-        stub.GetLogHead(deletion_pb2.GetLogHeadRequest(), timeout=30)
+        stub.GetLogHead(deletion_pb2.GetLogHeadRequest(), timeout=PATIENCE)
 
 
 def test_member_with_too_many_calls_is_told_when_to_come_back_and_others_go_on(coordinator: Coordinator) -> None:
@@ -81,7 +82,9 @@ def test_calls_at_the_same_time_are_few_and_others_do_not_wait_for_them(coordina
         # Whoever writes to the ledger waits for this one.
         writer.execute("BEGIN IMMEDIATE")
         calls = [
-            stub.Submit.future(deletion_pb2.SubmitRequest(request=request_to_wire(whole_site(number))), timeout=30)
+            stub.Submit.future(
+                deletion_pb2.SubmitRequest(request=request_to_wire(whole_site(number))), timeout=PATIENCE
+            )
             for number in range(rations.CALLS_AT_ONCE + 1)
         ]
         while not any(call.done() for call in calls):
@@ -102,12 +105,10 @@ def test_our_client_comes_back_by_itself(coordinator: Coordinator) -> None:
     site = coordinator.member(SITE)
     named = [frozenset((number << 20 | at).to_bytes(32) for at in range(MAXIMUM_REFERENCES)) for number in range(2)]
 
-    began = time.monotonic()
     with coordinator.channel(site) as channel:
         for number, references in enumerate(named):
             channel.submit(DeletionRequest(f"request-{number}", SITE, Records(references, SITE)))
         assert channel.get("request-1").request.request_id == "request-1"
-    assert time.monotonic() - began < 30
 
 
 def test_message_too_large_for_its_method_is_not_read(coordinator: Coordinator) -> None:
@@ -116,7 +117,7 @@ def test_message_too_large_for_its_method_is_not_read(coordinator: Coordinator) 
     request = deletion_pb2.DeletionRequest(request_id="request-1", requester=SITE)
     request.records.references.extend([b""] * 3_600_000)
     with channel, pytest.raises(grpc.RpcError) as refused:
-        stub.Submit(deletion_pb2.SubmitRequest(request=request), timeout=30)
+        stub.Submit(deletion_pb2.SubmitRequest(request=request), timeout=PATIENCE)
 
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "Submit takes at most" in refused.value.details()
@@ -125,7 +126,7 @@ def test_message_too_large_for_its_method_is_not_read(coordinator: Coordinator) 
 def test_message_that_is_none_is_refused_in_words(coordinator: Coordinator) -> None:
     channel, _ = stub_of(coordinator, coordinator.member(SITE))
     with channel, pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary("/fedmunkey.deletion.v1.Deletion/Get")(b"\xff\xff", timeout=30)
+        channel.unary_unary("/fedmunkey.deletion.v1.Deletion/Get")(b"\xff\xff", timeout=PATIENCE)
 
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "is no message of Get" in refused.value.details()
@@ -149,11 +150,11 @@ def test_streams_of_one_member_are_few(coordinator: Coordinator) -> None:
         # One that ends makes room.
         streams.pop().cancel()
         with ThreadPoolExecutor(1) as threads:
-            assert threads.submit(first_order_in_time, stub, message).result(30) == "request-1"
+            assert threads.submit(first_order_in_time, stub, message).result(PATIENCE) == "request-1"
 
 
 def first_order_in_time(stub: Any, message: deletion_pb2.WatchRequest) -> str:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return str(next(stub.Watch(message)).order.request.request_id)
@@ -168,6 +169,6 @@ def test_health_is_watched_whatever_a_member_has_spent(coordinator: Coordinator)
     with channel:
         with pytest.raises(grpc.RpcError):
             flood(stub)
-        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+        watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
         assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
         watching.cancel()

@@ -15,7 +15,7 @@ from fedmunkey.common.programs.folder_lock import held
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
-from fedmunkey.simulations.deploy_local.terminal import free_ports
+from fedmunkey.simulations.programs.free_ports import free_ports
 from tests.typed import Run
 
 
@@ -26,6 +26,8 @@ def write(run: Run, tmp_path: Path) -> Any:
     assert run("init", "--host", "127.0.0.1", "--coordinator-dir", folder).code == 0
     officer = TrustedKey("officer", Role.OFFICER, SigningKey.generate().public)
     TrustedKeys.change(folder / "trust.json", lambda keys: keys.add(officer))
+    card = ("--class", "benign", "--class", "malignant", "--image-shape", "1x28x28")
+    assert run("card", "make", *card, "--coordinator-dir", folder).code == 0
     names = ("superlink", "superlink-control", "deletion-service", "joining", "metrics")
     ports = dict(zip(names, free_ports(len(names)), strict=True))
 

@@ -11,8 +11,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.superlink.federation import NoOpFederationManager
 
 from fedmunkey.server.superlink.nodes import NodeRegistration
-
-SECONDS = 30.0
+from tests.patience import PATIENCE
 
 
 def new_key() -> bytes:
@@ -90,7 +89,7 @@ def test_register_that_cannot_be_read_is_read_again(nodes: LinkState, caplog: py
 
     thread = threading.Thread(target=NodeRegistration(nodes, read).keep_in_step, args=(stop,), kwargs={"every": 0.001})
     thread.start()
-    thread.join(SECONDS)
+    thread.join(PATIENCE)
 
     assert not thread.is_alive()
     assert nodes.get_node_id_by_public_key(key) is not None

@@ -42,8 +42,12 @@ def test_every_leaf_is_proved_and_every_state_extended(log: TransparencyLog) -> 
     for number in range(21):
         proof = log.prove(number, 21)
         check_inclusion(leaf_hash(b"%d" % number), number, 21, proof.path, roots[21])
+        with pytest.raises(InvalidProof):
+            check_inclusion(leaf_hash(b"another"), number, 21, proof.path, roots[21])
     for first in range(1, 22):
         check_consistency(first, roots[first], 21, roots[21], log.prove_extension(first, 21))
+        with pytest.raises(InvalidProof):
+            check_consistency(first, leaf_hash(b"another"), 21, roots[21], log.prove_extension(first, 21))
 
 
 def test_many_leaves_at_once_make_the_same_log_as_one_by_one(log: TransparencyLog, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from fedmunkey.common.proofs.signing.signing_key import PublicKey, SigningKey
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.transparency_log.log import TransparencyLog, head_signer
 from fedmunkey.server.transparency_log.log_key import open_log_key
+from tests.patience import PATIENCE
 
 SERVICES = 4
 
@@ -22,7 +23,7 @@ def test_services_that_start_at_once_have_one_key(tmp_path: Path) -> None:
         begin = threading.Barrier(SERVICES)
 
         def start(_: int, begin: threading.Barrier = begin, attempt: int = attempt) -> bytes:
-            begin.wait(20)
+            begin.wait(PATIENCE)
             return open_log_key(tmp_path / str(attempt) / "log-key.pem", "ledger.sqlite")[1].public.raw
 
         with ThreadPoolExecutor(SERVICES) as pool:

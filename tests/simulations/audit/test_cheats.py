@@ -21,7 +21,7 @@ from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.federation.solved_federation import SolvedFederation
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, SiteRecords
 from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation, SolvedDeletion
 from fedmunkey.simulations.unlearning.nothing import Nothing
 from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
@@ -29,6 +29,30 @@ from fedmunkey.simulations.unlearning.retraining import Retraining
 from tests.simulations.given_records import train_rows
 
 BUDGET = Budget(1)
+_TRAINED: dict[tuple[object, ...], tuple[PlainFederation, list[tuple[int, Any]]]] = {}
+
+
+@pytest.fixture(autouse=True)
+def _trained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train no federation twice: the cheats are in what is done with the same few."""
+    train = PlainFamily.train
+
+    def train_once(
+        family: PlainFamily, records: SiteRecords, settings: Settings, shape: Any, *, after_round: Any = None
+    ) -> PlainFederation:
+        learned = tuple(
+            (name, some.records.record_ids.tobytes(), some.records.labels.tobytes()) for name, some in records.items()
+        )
+        asked = (learned, repr(settings.replace(sites_dir="", output_dir="")), shape)
+        if asked not in _TRAINED:
+            rounds: list[tuple[int, Any]] = []
+            _TRAINED[asked] = train(family, records, settings, shape, after_round=lambda *it: rounds.append(it)), rounds
+        trained, rounds = _TRAINED[asked]
+        for number, answers in rounds if after_round else ():
+            after_round(number, answers)
+        return trained
+
+    monkeypatch.setattr(PlainFamily, "train", train_once)
 
 
 @pytest.fixture

@@ -10,23 +10,33 @@ from typing import Any
 
 import pytest
 
+from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.simulations.audit import command
 from fedmunkey.simulations.federation import encoded_set
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.reporting.document import validate
-from tests.simulations.conftest import MunkeySim
+from tests.simulations.conftest import MunkeySim, first_digits, write_npz
 
 QUICK = ["--hospitals", "2", "--seeds", "1", "--permanent", "50%", "--forget", "5%", "--budget", "1"]
 SETTINGS = ["image-path=frozen", "num-rounds=2", "random-features=50", "exemplar-size=8", "seed=7"]
 
 
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many digits as verdicts need."""
+    some = first_digits({Split.TRAIN: 300, Split.VAL: 30, Split.TEST: 100})
+    return write_npz(some, tmp_path_factory.mktemp("data") / "digits.npz")
+
+
 @pytest.fixture
-def run(munkey_sim: MunkeySim, tmp_path: Path, tasks_here: Callable[[ModuleType], list[Any]]) -> MunkeySim:
-    """Run `munkey-sim audit` on scikit-learn's digits, in this process."""
+def run(
+    munkey_sim: MunkeySim, tmp_path: Path, digits: Path, tasks_here: Callable[[ModuleType], list[Any]]
+) -> MunkeySim:
+    """Run `munkey-sim audit` on some digits, in this process."""
     tasks_here(command)
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
-    place = ["--data", "digits", "--output", str(tmp_path / "audit")]
+    place = ["--data", str(digits), "--output", str(tmp_path / "audit")]
     return lambda *words: munkey_sim("audit", *place, *QUICK, *settings, *words)
 
 
@@ -49,9 +59,11 @@ def test_exact_federation_passes_and_the_report_says_how(run: MunkeySim, tmp_pat
     assert "http://" not in html.replace("http://www.w3.org", "")
 
 
-def test_nothing_done_on_a_plain_transformer_is_flagged(run: MunkeySim) -> None:
-    words = ["--set", "local-epochs=12", "--set", "num-rounds=4", "--set", "label-smoothing=0"]
-    code, out, _ = run("--method", "nothing", "--shadows", "0", "--json", "--forget-set", "canaries", *words)
+def test_nothing_done_on_a_plain_transformer_is_flagged(run: MunkeySim, few_npz: Path) -> None:
+    by_heart = ["num-rounds=8", "local-epochs=12", "batch-size=16", "learning-rate=0.005", "label-smoothing=0"]
+    words = ["--data", few_npz, "--permanent", "0%", "--forget", "20%", "--forget-set", "canaries"]
+    words += [word for setting in (*by_heart, "width=32", "heads=2") for word in ("--set", setting)]
+    code, out, _ = run("--method", "nothing", "--shadows", "0", "--json", *words)
 
     assert code == 0
     document = json.loads(out)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedmunkey.simulations.deploy_local.terminal import StepFailed, Terminal, free_ports
+from fedmunkey.simulations.deploy_local.terminal import StepFailed, Terminal
 
 
 def test_commands_are_shown_as_typed_with_their_output(tmp_path: Path) -> None:
@@ -50,7 +50,3 @@ def test_program_that_ends_without_the_line_is_reported_with_its_last_words(tmp_
         Terminal(tmp_path, str) as terminal,
     ):
         terminal.start("service", "python", "-c", "print('no port')").expect("up")
-
-
-def test_free_ports_differ() -> None:
-    assert len(set(free_ports(8))) == 8

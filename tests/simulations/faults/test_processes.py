@@ -12,10 +12,10 @@ import pytest
 
 from fedmunkey.common.failpoints import VARIABLE, Act, Action, Failpoint, FailpointPlan, hit
 from fedmunkey.simulations.faults.processes import Launcher, ProcessFault, Program, wait_until
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.processes
 
-PATIENCE = 30.0
 HERE = "tests.simulations.faults.test_processes"
 
 

@@ -18,8 +18,8 @@ import pytest
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.simulations.programs import worker_processes
 from fedmunkey.simulations.programs.worker_processes import TaskLost, run_tasks
+from tests.patience import PATIENCE
 
-SECONDS = 30.0
 WAITS = """
 from time import sleep
 from fedmunkey.simulations.programs.worker_processes import run_tasks
@@ -49,7 +49,7 @@ def refuse(number: int, path: Path) -> None:
 
 
 def wait_until_gone(find: Callable[[], list[Any]]) -> list[Any]:
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + PATIENCE
     while (left := find()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return left

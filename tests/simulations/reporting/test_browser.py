@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from fedmunkey.simulations.reporting.files import write_report
+from tests.browser import ARGUMENTS, CHROMIUM
 from tests.simulations.reporting import examples
 
-CHROMIUM = shutil.which("chromium")
-WITHOUT = ("gpu", "background-networking", "component-update", "sync", "quic")
-ARGUMENTS = ["--no-sandbox", "--no-first-run", *(f"--disable-{feature}" for feature in WITHOUT)]
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 pytestmark = [

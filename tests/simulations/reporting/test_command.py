@@ -12,7 +12,7 @@ from fedmunkey.simulations.reporting.command import report
 from fedmunkey.simulations.reporting.files import write_report
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
+def typed(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
     app = command_line.application("Reports.")
     app.command()(report)
     monkeypatch.setattr("sys.argv", ["munkey-sim", *map(str, words)])
@@ -24,14 +24,14 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 
 
 def test_pages_are_made_again_beside_the_file_or_elsewhere(
-    tmp_path: Path, audit: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, run: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    paths = write_report(audit, tmp_path)
+    paths = write_report(run, tmp_path)
     page = paths["html"].read_bytes()
     paths["html"].unlink()
 
-    assert run(monkeypatch, paths["json"]) == 0
-    assert run(monkeypatch, paths["json"], "--output", tmp_path / "pages") == 0
+    assert typed(monkeypatch, paths["json"]) == 0
+    assert typed(monkeypatch, paths["json"], "--output", tmp_path / "pages") == 0
 
     assert paths["html"].read_bytes() == (tmp_path / "pages" / "report.html").read_bytes() == page
     assert not (tmp_path / "pages" / "report.json").exists()
@@ -43,7 +43,7 @@ def test_file_that_is_no_report_gets_one_line_and_leaves_nothing(
 ) -> None:
     (tmp_path / "report.json").write_text('{"kind": "audit"}')
 
-    assert run(monkeypatch, tmp_path / "report.json", "--output", tmp_path / "pages") == 2
+    assert typed(monkeypatch, tmp_path / "report.json", "--output", tmp_path / "pages") == 2
 
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path / 'report.json'}: the document: format is missing")

@@ -38,8 +38,8 @@ def test_nothing_is_written_of_a_broken_document(tmp_path: Path, document: dict[
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folder_that_cannot_be_made_is_named(tmp_path: Path, document: dict[str, Any]) -> None:
+def test_folder_that_cannot_be_made_is_named(tmp_path: Path, run: dict[str, Any]) -> None:
     (tmp_path / "run").write_text("a file")
 
     with pytest.raises(InvalidInput, match=r"run cannot be written to .*--output"):
-        write_report(document, tmp_path / "run")
+        write_report(run, tmp_path / "run")

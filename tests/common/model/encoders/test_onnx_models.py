@@ -14,10 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 from torch.nn import functional
 
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
-from fedmunkey.common.model.encoders import feature_shape, make_encoder
+from fedmunkey.common.model.encoder_facts import fingerprint_fields
+from fedmunkey.common.model.encoders import encoder_facts, feature_shape, make_encoder
 from fedmunkey.common.model.encoders.encoder_card import EncoderCard, Pooling, card_path
 from fedmunkey.common.model.encoders.onnx_models import OnnxEncoder
+from fedmunkey.common.model.federation_card import FederationCard, agreed_settings
 from fedmunkey.common.settings.settings import ImageShape, Settings
 
 SIZE = 16
@@ -230,3 +233,18 @@ def test_what_is_missing_is_said_with_the_way_out(tmp_path: Path) -> None:
         make_encoder("onnx", GREY)
     with pytest.raises(InvalidSetting, match="of the size on its card"):
         make_encoder("onnx", GREY, weights=str(model), size=64)
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_card_alone_says_what_the_encoder_is_made_of(tmp_path: Path, mirror: bool) -> None:
+    file = with_card(convolution(tmp_path / "rad.onnx"))
+    encoder = make_encoder("onnx", GREY, weights=str(file), mirror=mirror)
+    file.unlink()
+    settings = Settings().replace(encoder="onnx", encoder_weights=str(file), encoder_mirror=mirror, num_classes=2)
+
+    facts = encoder_facts("onnx", GREY, weights=str(file), mirror=mirror)
+
+    assert facts == encoder.facts
+    card = FederationCard("fed", 1, "", "", utc_now(), ("a", "b"), facts, agreed_settings(settings))
+    card.check(fingerprint_fields(encoder.fingerprint), "a key store", "")
+    assert (card.features, card.fields()["encoder-size"]) == ("2x6", 0)
