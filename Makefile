@@ -11,7 +11,8 @@ PROTOS := dev/fedmunkey/protos/*.proto
 
 AUDIT := .venv-audit
 
-.PHONY: demo console-demo demo-transformer deploy-local test test-again check format bench results protos docs browser audit-dependencies hashes clean
+.PHONY: demo console-demo demo-transformer deploy-local test test-again check format bench results protos docs browser \
+	audit-dependencies hashes clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
 	$(BIN)/munkey-sim run --hospitals 5 --delete records:5%@2 --delete subjects:10@3 --delete site:2@4

@@ -21,6 +21,7 @@ _COMMANDS = {
     "countersign": "fedmunkey.client.commands.countersign:countersign",
     "console": "fedmunkey.client.commands.console:console",
     "predict": "fedmunkey.client.commands.predict:predict",
+    "serve-predictions": "fedmunkey.client.commands.serve_predictions:serve_predictions",
     "ids": "fedmunkey.client.commands.ids:ids",
     "status": "fedmunkey.client.commands.status:status",
     "certificate": "fedmunkey.client.commands.certificate:certificate",

@@ -13,6 +13,7 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.errors import InvalidProof, InvalidSetting, KeyStoreError
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.identities.identity import IDENTITY_FOLDER
+from fedmunkey.common.identities.signed_card import CARDS_FOLDER
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
 from fedmunkey.common.settings.settings import ImagePath, Settings
@@ -21,6 +22,9 @@ from fedmunkey.common.settings.settings import ImagePath, Settings
 if TYPE_CHECKING:
     from fedmunkey.common.model.encoders import Encoder
     from fedmunkey.common.model.model import ModelShape, Munkey
+
+AGAIN = "again"
+"""In the facts about the shared weights: they are those of an earlier run."""
 
 _ASK = "train as promised, or ask the patients and enrol their records into a new store"
 
@@ -75,6 +79,11 @@ class SiteFolder:
         self.contact_sheet.unlink(missing_ok=True)
 
     @property
+    def cards(self) -> Path:
+        """The folder of the federation cards that the site has taken over."""
+        return self.path / CARDS_FOLDER
+
+    @property
     def identity(self) -> Path:
         """The folder of the site's identity, which it shows to the deletion service."""
         return self.path / IDENTITY_FOLDER
@@ -101,11 +110,14 @@ class SiteFolder:
         """The shared weights that the site has last taken over."""
         return self.path / "shared.safetensors"
 
-    def write_shared_weights(self, model: Munkey, settings: Settings) -> None:
-        """Keep the shared weights from which the site's own exemplar tokens were computed."""
+    def write_shared_weights(self, model: Munkey, settings: Settings, *, again: bool = False) -> None:
+        """Answer from some shared weights from now on; with `again` they are those of an earlier run.
+
+        No exemplar token in the key store was trained with these then, unless some were kept for them.
+        """
         from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
 
-        about = {"guarantee": settings.guarantee.value}
+        about = {"guarantee": settings.guarantee.value, AGAIN: again}
         write_checkpoint(self.shared_weights, Checkpoint(model.state_dict(), model.shape, settings.encoder, about))
 
     def create(

@@ -1,9 +1,11 @@
-"""SIGINT and SIGTERM as a request to stop, for programs that run until they are told to."""
+"""Signals as a request to stop: for programs that run until they are told to, and for those that end by themselves."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
@@ -12,6 +14,9 @@ LOOK_SECONDS = 0.5
 
 Python runs handlers in the main thread alone, and a signal that comes just before that thread waits wakes nobody.
 """
+
+_SIGNALLED = 128
+"""Added to a signal's number in the exit code of what it has ended."""
 
 
 class StopAsked:
@@ -40,4 +45,35 @@ def stopped_by_signals(stop: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def ending_at_signals(patience: float) -> Iterator[None]:
+    """Have SIGTERM and SIGHUP end what runs in the context as Ctrl-C does, by `SystemExit` in the main thread.
+
+    What has not ended some seconds after the first such signal, or after Ctrl-C, ends at once, whatever it waits for.
+    A signal that is ignored, as SIGHUP is under `nohup`, stays so.
+    """
+
+    def end(number: int, _: object) -> None:
+        # What a second one would interrupt is the tidying up after the first.
+        for each in handled:
+            signal.signal(each, signal.SIG_IGN)
+        watch = threading.Timer(patience, os._exit, [_SIGNALLED + number])
+        watch.daemon = True
+        watch.start()
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(_SIGNALLED + number)
+
+    handled = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if (handler := signal.getsignal(number)) not in (signal.SIG_IGN, None)
+    }
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in handled.items():
             signal.signal(number, handler)

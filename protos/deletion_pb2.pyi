@@ -354,14 +354,24 @@ class GetRenewalRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetRenewalResponse(_message.Message):
-    __slots__ = ("entries", "renew_by", "records")
+    __slots__ = ("entries", "renew_by", "records", "undone")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     RENEW_BY_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
+    UNDONE_FIELD_NUMBER: _ClassVar[int]
     entries: int
     renew_by: _timestamp_pb2.Timestamp
     records: int
-    def __init__(self, entries: _Optional[int] = ..., renew_by: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., records: _Optional[int] = ...) -> None: ...
+    undone: _containers.RepeatedCompositeFieldContainer[UndoneRelease]
+    def __init__(self, entries: _Optional[int] = ..., renew_by: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., records: _Optional[int] = ..., undone: _Optional[_Iterable[_Union[UndoneRelease, _Mapping]]] = ...) -> None: ...
+
+class UndoneRelease(_message.Message):
+    __slots__ = ("entries", "records")
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    entries: int
+    records: int
+    def __init__(self, entries: _Optional[int] = ..., records: _Optional[int] = ...) -> None: ...
 
 class FindRequest(_message.Message):
     __slots__ = ("reader", "states", "kinds", "site", "beginning", "references", "page", "page_size")

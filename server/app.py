@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from fedmunkey.common.closed_form.feature_map import FeatureMap
+from fedmunkey.common.closed_form.release import Release, read_release
 from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.identities.identity import read_certificate
-from fedmunkey.common.model.checkpoints import Checkpoint, write_checkpoint
-from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
+from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.model.model_choice import choose_shape, first_model
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.service.channel import DeletionChannel
@@ -26,7 +28,15 @@ from fedmunkey.common.service.waiting import wait_for_service
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.rounds.careful_grid import CarefulGrid
 from fedmunkey.server.rounds.forgetting_strategy import ForgettingStrategy
-from fedmunkey.server.rounds.run_record import RunRecord
+from fedmunkey.server.rounds.run_record import (
+    GIVES_OUT,
+    GUARANTEE,
+    LAST,
+    ROUND,
+    SETTINGS,
+    RunRecord,
+    read_events,
+)
 from fedmunkey.server.rounds.solving_rounds import SolvingRounds
 from fedmunkey.server.rounds.strategies import make_strategy
 
@@ -50,19 +60,20 @@ def main(grid: Grid, context: Context) -> None:
 def run_federation(grid: Grid, settings: Settings) -> None:
     """Train for all rounds, opening each with the deletion service, and leave events and weights in `output-dir`.
 
-    Raises `FedmunkeyError` if the settings, the identity or the first weights cannot be used, before anything is
-    written; or if the deletion service stays out of reach or no site can train, and then the reason is in the events as
-    well.
+    A run that was cut off goes on after its last round where the settings say so; where they name weights to give out,
+    nobody trains. Raises `FedmunkeyError` if the settings, the identity, the first weights or the folder cannot be
+    used, before anything is written; or if the deletion service stays out of reach or no site can train, and then the
+    reason is in the events as well.
     """
     shape = choose_shape(settings)
     recipe = Recipe.of(settings)
-    # JSON has no infinity, which is an epsilon that adds no noise.
-    config = {name: str(value) if value == math.inf else value for name, value in settings.to_config().items()}
-    facts = {"guarantee": settings.guarantee.value, "settings": config}
+    folder = Path(settings.output_dir)
     identity = Identity.read(Path(settings.deletion_identity)) if settings.deletion_identity else None
-    model = None if recipe.route.solved else first_model(settings, shape)
-    record = RunRecord(Path(settings.output_dir), facts)
-    with DeletionChannel(settings.deletion_service, timeout=_ROUND_SECONDS, identity=identity) as service:
+    beginning = _Beginning.of(settings, recipe, shape)
+    with (
+        RunRecord(folder, _facts(settings), goes_on=settings.resume_run) as record,
+        DeletionChannel(settings.deletion_service, timeout=_ROUND_SECONDS, identity=identity) as service,
+    ):
 
         def open_round(number: int) -> None:
             wait_for_service(
@@ -70,14 +81,15 @@ def run_federation(grid: Grid, settings: Settings) -> None:
             )
 
         try:
-            if model is None:
-                read = FeatureMap.of(recipe, shape)
+            if beginning.model is None:
                 authority = read_certificate(identity.ca_file) if identity else None
-                SolvingRounds(
-                    *(grid, settings, read, record, open_round, authority),
+                solving = SolvingRounds(
+                    *(grid, settings, FeatureMap.of(recipe, shape), record, open_round, authority),
                     released=service.note_release,
                     need=service.renewal_need,
-                ).run()
+                    before=beginning.rounds,
+                )
+                solving.run() if beginning.release is None else solving.give_again(beginning.release)
             else:
                 write = _checkpoints_of(shape, settings.encoder)
                 strategy = ForgettingStrategy(
@@ -85,14 +97,56 @@ def run_federation(grid: Grid, settings: Settings) -> None:
                     open_round=open_round,
                     record=record,
                     write=write,
+                    rounds=settings.rounds,
+                    before=beginning.rounds,
                     card=settings.federation_card,
                 )
-                strategy.start(grid, ArrayRecord(model.state_dict()), num_rounds=settings.rounds)
+                arrays, left = ArrayRecord(beginning.model.state_dict()), settings.rounds - beginning.rounds
+                strategy.give_again(grid, arrays) if settings.give_out else strategy.start(grid, arrays, left)
         except FedmunkeyError as error:
             logger.error("%s", error)
             record.note_stopped(str(error))
             raise
-    record.note_finished()
+        record.note_finished()
+
+
+@dataclass(frozen=True)
+class _Beginning:
+    """What a run begins with: so many rounds that were run before, and a model, or a release to give out, or neither.
+
+    Without a model the rounds solve for their weights.
+    """
+
+    rounds: int = 0
+    model: Munkey | None = None
+    release: Release | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, recipe: Recipe, shape: ModelShape) -> _Beginning:
+        """Read what the settings name; raises `InvalidWeights` if it cannot be used."""
+        last = Path(settings.output_dir) / LAST
+        rounds = len({event["number"] for event in read_events(last.parent) if event["event"] == ROUND})
+        goes_on = settings.resume_run and last.exists()
+        if recipe.route.solved:
+            read = FeatureMap.of(recipe, shape)
+            again = settings.give_out
+            given = read_release(Path(again), feature_map=read, encoder=settings.encoder) if again else None
+            return cls(rounds if settings.resume_run else 0, None, given)
+        if not goes_on and not settings.give_out:
+            return cls(0, first_model(settings, shape))
+        path = last if goes_on else Path(settings.give_out)
+        found = read_checkpoint(path, expected=shape, encoder=settings.encoder)
+        # Weights are written before the event of their round is.
+        return cls(int(found.about.get("round", 0)) if goes_on else 0, found.model())
+
+
+def _facts(settings: Settings) -> dict[str, Any]:
+    """Return what stands in the run's folder and beside its weights."""
+    # JSON has no infinity, which is an epsilon that adds no noise.
+    config = {name: str(value) if value == math.inf else value for name, value in settings.to_config().items()}
+    facts = {GUARANTEE: settings.guarantee.value, SETTINGS: config}
+    # The run whose weights they are is named by its folder.
+    return {**facts, GIVES_OUT: Path(settings.give_out).parent.name} if settings.give_out else facts
 
 
 def _checkpoints_of(

@@ -12,10 +12,12 @@ _COMMANDS = {
     "up": "fedmunkey.server.superlink.up:up",
     "doctor": "fedmunkey.server.superlink.doctor:doctor",
     "run": "fedmunkey.server.superlink.run_command:run",
+    "runs": "fedmunkey.server.superlink.runs_command:runs",
     "init": "fedmunkey.server.commands.members:init",
     "renew": "fedmunkey.server.commands.members:renew",
     "invite": "fedmunkey.server.commands.members:invite",
     "members": "fedmunkey.server.commands.members:members",
+    "keys": "fedmunkey.server.commands.keys:keys",
     "revoke": "fedmunkey.server.commands.members:revoke",
     "serve": "fedmunkey.server.commands.serve:serve",
     "restored": "fedmunkey.server.commands.restored:restored",
@@ -35,8 +37,8 @@ _CARD_HELP = """The federation card: what all members must agree on before anyth
 Example: munkey-server card make --class benign --class malignant --image-shape 1x28x28
 """
 
-_PLAIN = {"serve"}
-"""What is told everything by whoever starts it."""
+_PLAIN = {"serve", "runs"}
+"""What is told everything by whoever starts it, and what finds the file for all its commands."""
 
 app = command_line.application(
     "The coordinator: its members, deletions and training runs.",

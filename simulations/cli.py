@@ -8,11 +8,13 @@ from importlib.util import find_spec
 from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.lazy_commands import lazy_group
+from fedmunkey.common.stop_signals import ending_at_signals
 
 # Each brings much of its own, torch at least.
 _COMMANDS = {
     "run": "fedmunkey.simulations.run.command:run",
     "audit": "fedmunkey.simulations.audit.command:audit",
+    "differences": "fedmunkey.simulations.audit.differences_command:differences",
     "compare": "fedmunkey.simulations.comparison.command:compare",
     "hospitals": "fedmunkey.simulations.comparison.hospitals_command:hospitals",
     "report": "fedmunkey.simulations.reporting.command:report",
@@ -23,6 +25,9 @@ _COMMANDS = {
 }
 _NEEDED = ("ray", "matplotlib", "jsonschema", "threadpoolctl")
 """What an installation of a site or a coordinator leaves out."""
+
+_END_SECONDS = 3.0
+"""How long a command may take to tidy up after a signal; what it has started ends with it."""
 
 app = command_line.application("Simulate hospitals that learn together and forget on request.", lazy_group(_COMMANDS))
 
@@ -56,4 +61,5 @@ def main() -> None:
             "pip install 'fedmunkey[simulation]' adds it\n"
         )
         sys.exit(EXIT_CODE)
-    command_line.run(app)
+    with ending_at_signals(_END_SECONDS):
+        command_line.run(app)

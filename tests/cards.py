@@ -9,12 +9,18 @@ from fedmunkey.common.model.encoder_facts import EncoderFacts
 from fedmunkey.common.model.federation_card import agreed_settings
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.members.card_making import enter_version
+from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from tests.coordinator import Coordinator
 
 
 def make_card(
-    coordinator: Coordinator, classes: tuple[str, ...], settings: Settings, encoder: EncoderFacts, reason: str = ""
+    coordinator: Coordinator | CoordinatorFolder,
+    classes: tuple[str, ...],
+    settings: Settings,
+    encoder: EncoderFacts,
+    reason: str = "",
 ) -> SignedCard:
     """Make the card, or its next version, as `munkey-server card make` does once it knows what to say."""
     draft = CardDraft(classes, encoder, agreed_settings(settings))
-    return enter_version(coordinator.folder, draft, reason, coordinator.folder.ledger, utc_now())
+    folder = coordinator.folder if isinstance(coordinator, Coordinator) else coordinator
+    return enter_version(folder, draft, reason, folder.ledger, utc_now())

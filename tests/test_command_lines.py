@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -41,6 +42,17 @@ def test_help_shows_an_example_that_can_be_typed(words: str, capsys: pytest.Capt
     assert f"Example: {example}" in shown
     assert " ".join(typed).startswith(words)
     command.make_context(words, typed[len(words.split()) :])
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_no_help_holds_what_is_taken_for_markup(words: str) -> None:
+    texts = [
+        COMMANDS[words].help or "",
+        *(getattr(parameter, "help", "") or "" for parameter in COMMANDS[words].params),
+    ]
+
+    # Words in brackets would not be shown.
+    assert [found for text in texts for found in re.findall(r"\[/?[a-z#@][^\]]*\]", text)] == []
 
 
 @pytest.mark.parametrize("words", COMMANDS)

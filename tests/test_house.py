@@ -27,7 +27,7 @@ BOUNDS = {
     # What a round asks lies apart from what Flower calls: training and solving would not fit into one file of `app`.
     # The console is a second way to what commands do, beside them; rounds and imports hold what they see against the
     # federation card, which joining brings. The command line knows by which file of settings its commands go.
-    "client": Bounds(rooms=14, levels=8, arrows=44),
+    "client": Bounds(rooms=14, levels=8, arrows=45),
     # What is solved for reads settings and model, and masks read certificates and the clock. The federation card is
     # signed by who signs certificates, and says what model and settings are. What consoles share stands on the service,
     # as programs do.

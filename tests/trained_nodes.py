@@ -35,6 +35,8 @@ class Federation:
         open_round: Callable[[int], object],
         name: StrategyName,
         nodes: Iterable[int] = NODES,
+        rounds: int = 1,
+        before: int = 0,
         **changes: Any,
     ) -> None:
         self.folder = folder
@@ -46,6 +48,8 @@ class Federation:
             open_round=open_round,
             record=RunRecord(folder, {}),
             write=lambda path, weights, about: write_checkpoint(path, Checkpoint(weights, SHAPE, "descriptor", about)),
+            rounds=rounds,
+            before=before,
             clock=lambda: float(next(ticks)),
         )
 

@@ -90,7 +90,10 @@ def _show(joined: Joined, invitation: Invitation, site: SiteFolder | None) -> No
     else:
         typer.echo(f"federation card {joined.cards.current.words}: munkey-client card show {where}")
     if site is None:
-        typer.echo(f"log key {joined.log_key.raw.hex()}: munkey-client trust add coordinator KEY --role log")
+        typer.echo(
+            "to check certificates, trust the log's key: munkey-client trust add coordinator "
+            f"{joined.log_key.raw.hex()} --role log --in keys.json"
+        )
         return
     typer.echo(f"{site.trust} trusts this site's own key and the coordinator's log")
     if not joined.signing_key_trusted:

@@ -48,12 +48,14 @@ def new(file: _FileArgument = None, site_dir: _SiteDirOption = None, as_json: Js
 @signing_keys.command()
 @faults_explained()
 def show(file: _FileArgument = None, site_dir: _SiteDirOption = None, as_json: JsonOption = False) -> None:
-    """Show the public part of a private key, as others trust it.
+    """Show the public part of a private key, or of a file that holds that part alone, as others trust it.
 
     Example: munkey-client signing-keys show officer.pem
     """
     path = _path(file, site_dir)
-    _show(SigningKey.read(path).public, as_json, path, path.with_suffix(".pub"))
+    beside = path.with_suffix(".pub")
+    public = PublicKey.read(path) if path == beside else SigningKey.read(path).public
+    _show(public, as_json, path, beside)
 
 
 def _path(file: Path | None, site_dir: Path | None) -> Path:
@@ -66,6 +68,7 @@ def _show(public: PublicKey, as_json: bool, path: Path, beside: Path) -> None:
     command_line.show(
         {"key": public.raw.hex(), "key_id": public.key_id, "file": str(path)},
         as_json,
-        f"private key {path}: keep it here\npublic key {beside}: hand it out",
+        *([] if path == beside else [f"private key {path}: keep it here"]),
+        f"public key {beside}: hand it out",
         f"public key {public.raw.hex()}\nkey id {public.key_id}",
     )

@@ -35,7 +35,8 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
     for name, value in holdings.facts.items():
         if name == "alarms":
             continue
-        table.add_row(name.replace("_", " "), _words(value))
+        shown = {f"class {label}:": count for label, count in value.items()} if name == "classes" else value
+        table.add_row(name.replace("_", " "), _words(shown))
     command_line.print_table(table)
     typer.echo(
         f"to delete, type ids as they were enrolled; where an array file gave none, munkey-client ids --data FILE "
@@ -49,6 +50,8 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
 
 
 def _words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{name} {_number(number)}" for name, number in value.items()) or "none"
     return "none" if value is None else str(value)

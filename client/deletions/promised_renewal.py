@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,21 +17,32 @@ CONTRIBUTED, RENEW_WITHIN = "contributed-up-to", "renew-within"
 """In the facts about released weights that a site keeps: its last order before it contributed, and days."""
 
 
-def check_renewed(about: Mapping[str, Any], store: KeyStore, now: datetime) -> None:
-    """Check that weights which a site has taken over may still be answered from, by the facts that it keeps of them.
+@dataclass(frozen=True)
+class OwedRenewal:
+    """When the first of what weights still hold was erased, and by when they should be renewed without it."""
 
-    They may not once they should have been renewed, since they hold what was erased after the site contributed. Raises
-    `InvalidWeights`.
+    erased: datetime
+    due: datetime
+
+    def check(self, now: datetime) -> None:
+        """Check that the weights may still be answered from; raises `InvalidWeights`."""
+        if now > self.due:
+            raise InvalidWeights(
+                f"the shared weights hold what was erased on {self.erased:%Y-%m-%d} and should have been renewed by "
+                f"{self.due:%Y-%m-%d %H:%M} UTC; nothing is answered from them until they are: have the coordinator "
+                "run munkey-server run --renew"
+            )
+
+
+def owed_renewal(about: Mapping[str, Any], store: KeyStore) -> OwedRenewal | None:
+    """Return what is owed for weights that a site has taken over, by the facts that it keeps of them.
+
+    None where they hold nothing that was erased after the site contributed.
     """
     contributed, days = about.get(CONTRIBUTED), about.get(RENEW_WITHIN)
     if not isinstance(contributed, int) or not isinstance(days, int | float):
-        return
+        return None
     erased = [answer.number for answer in store.orders.read_answers() if answer.number > contributed and answer.entries]
     receipts = ReceiptBook(store.journal).read_all(erased)
     times = [Receipt.of(read_envelope(receipt)).time for receipt in receipts.values()]
-    if times and now > (due := min(times) + timedelta(days=days)):
-        raise InvalidWeights(
-            f"the shared weights hold what was erased on {min(times):%Y-%m-%d} and should have been renewed by "
-            f"{due:%Y-%m-%d %H:%M} UTC; nothing is answered from them until they are: have the coordinator run "
-            "munkey-server run --renew"
-        )
+    return OwedRenewal(min(times), min(times) + timedelta(days=days)) if times else None

@@ -21,6 +21,7 @@ from fedmunkey.client.key_store.on_disk.record_ciphers import cipher_file_of, cl
 from fedmunkey.client.key_store.on_disk.remembering import begin_lost_journal
 from fedmunkey.client.key_store.on_disk.taking_over import take_over_journal
 from fedmunkey.client.learning.exact_state import read_shared_model, refresh_tokens
+from fedmunkey.client.learning.last_round import LAST_ROUND
 from fedmunkey.client.learning.neighbour_index import list_arrivals
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.client.site import SiteFolder, describe_store, model_shape
@@ -167,7 +168,8 @@ def _was_used(folder: SiteFolder) -> bool:
     """Return whether a folder without a journal has what only a site with a key store comes by."""
     if folder.secret.exists() and folder.identity.exists():
         return True
-    return folder.shared_weights.exists() or (folder.path / FILE).exists() or (folder.path / "proofs.sqlite").exists()
+    notes = (FILE, LAST_ROUND, "proofs.sqlite")
+    return folder.shared_weights.exists() or any((folder.path / name).exists() for name in notes)
 
 
 class OpenEnrolment:

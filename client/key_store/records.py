@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,12 @@ from fedmunkey.client.key_store.neighbour_rows import read_lists, write_lists
 from fedmunkey.client.key_store.on_disk.contents import Enrolled, Tokens, steps_of
 from fedmunkey.client.key_store.on_disk.encryption import OVERHEAD, seal, unseal
 from fedmunkey.client.key_store.on_disk.facts import Facts, read_facts, unseal_ids
-from fedmunkey.client.key_store.on_disk.influence import count_influences, raise_influence, select_weaker
+from fedmunkey.client.key_store.on_disk.influence import (
+    WHOEVER_WAS_HERE,
+    count_influences,
+    raise_influence,
+    select_weaker,
+)
 from fedmunkey.client.key_store.on_disk.journal import Kept
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
@@ -77,6 +82,10 @@ class HeldRecords:
         found = self._connection.execute("SELECT count(*) FROM records WHERE split = ?", (split.value,)).fetchone()
         return int(found[0])
 
+    def last_entry(self) -> int:
+        """Return the largest number of an entry, of any split; 0 without records."""
+        return int(self._connection.execute("SELECT coalesce(max(entry), 0) FROM records").fetchone()[0])
+
     def count_labels(self) -> dict[int, int]:
         """Return how many entries of each class the bank has."""
         return dict(Counter(facts.label for facts in self._facts("split = 'train'").values()))
@@ -126,6 +135,14 @@ class HeldRecords:
     def refuses(self, record: bytes, subject: bytes) -> bool:
         """Return whether `enrol` leaves a record out, given its reference and its subject's, unless consent is new."""
         return is_tombstoned(self._connection, self._database.reference_hashes, record, subject)
+
+    def have_deleted_subjects(self, references: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Return (n,) whether an order named each of some subjects itself, or may have, as everything was."""
+        named = {bytes(row[0]) for row in self._connection.execute("SELECT hash FROM tombstones")}
+        if WHOEVER_WAS_HERE in named:
+            return np.ones(len(references), dtype=np.bool_)
+        subject = self._database.reference_hashes.subject
+        return np.array([subject(reference) in named for reference in references], dtype=np.bool_)
 
     def has_deleted_image(self, image: NDArray[np.uint8]) -> bool:
         """Return whether an image was that of a deleted record, and not enrolled with new consent since."""
@@ -186,6 +203,26 @@ class HeldRecords:
             for row, content in enumerate(self._read_packed(part), start=start):
                 if content is not None:
                     tokens.unpack(row, content)
+        return tokens
+
+    def kept_for(self) -> str:
+        """Return the digest of the shared weights that tokens were kept for; empty if none were."""
+        row = self._connection.execute("SELECT digest FROM kept_for").fetchone()
+        return "" if row is None else str(row[0])
+
+    def read_kept_tokens(self, entries: NDArray[np.int64]) -> Tokens:
+        """Return the tokens of some entries as `keep_tokens` kept them; zeros for those of which there is none."""
+        self._database.check_caught_up()
+        tokens = Tokens.zeros(len(entries), self._database.description.exemplar_size)
+        query = "SELECT entry, content FROM kept_tokens WHERE entry IN (SELECT value FROM json_each(?))"
+        for start, part in _blocks(entries):
+            found = dict(self._connection.execute(query, (json.dumps(part.tolist()),)))
+            for row, (key, entry) in enumerate(
+                zip(self._database.ciphers.read(part), part.tolist(), strict=True), start
+            ):
+                content = found.get(entry, b"")
+                if any(content):
+                    tokens.unpack(row, unseal(key, "kept_tokens", entry, content))
         return tokens
 
     def read_neighbours(self, entries: NDArray[np.int64], bank: NDArray[np.int64]) -> NeighbourLists:
@@ -256,6 +293,26 @@ class HeldRecords:
                 )
             hit(Failpoint.WRITE_BACK_BEFORE_COMMIT)
         hit(Failpoint.WRITE_BACK_AFTER_COMMIT)
+
+    def keep_tokens(self, generation: int, digest: str, *, trained: bool) -> None:
+        """Keep all tokens as they are, in one transaction, for the shared weights of a digest.
+
+        Where none were `trained` with those, zeros are kept. Raises `BankChanged`, having kept nothing, if entries were
+        deleted since `generation`.
+        """
+        entries, _ = self.read_entries(Split.TRAIN)
+        write = "INSERT INTO kept_tokens VALUES (?, ?) ON CONFLICT (entry) DO UPDATE SET content = excluded.content"
+        with self._database.writing(generation) as connection:
+            connection.execute("UPDATE kept_tokens SET content = zeroblob(length(content))")
+            for _, part in _blocks(entries) if trained else ():
+                rows = zip(self._database.ciphers.read(part), part.tolist(), self._read_packed(part), strict=True)
+                kept = [
+                    (entry, seal(key, "kept_tokens", entry, content))
+                    for key, entry, content in rows
+                    if content is not None
+                ]
+                connection.executemany(write, kept)
+            connection.execute("INSERT OR REPLACE INTO kept_for VALUES (1, ?)", (digest,))
 
     def _facts(self, condition: str = "1", *values: str) -> dict[int, Facts]:
         """Return the facts of records that meet a condition in SQL, by entry in order.

@@ -41,6 +41,7 @@ _RESIDUES = {
     "keys": (Residue.KEY, Residue.SEALED_KEY),
     "inputs": (Residue.INPUT, Residue.SEALED_INPUT),
     "tokens": (Residue.TOKEN, Residue.SEALED_TOKEN),
+    "kept_tokens": (Residue.TOKEN, Residue.SEALED_TOKEN),
     "ids": (Residue.IDS, Residue.SEALED_IDS),
 }
 _ALL_CONTENTS = " UNION ALL ".join(

@@ -13,7 +13,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.private_files import replace_file
 
-_FILE = "last-round.json"
+LAST_ROUND = "last-round.json"
 _CLOCKS_APART = 600.0
 """Seconds by which a round's time may differ from the site's clock."""
 
@@ -36,7 +36,7 @@ class LastRound:
     def read(cls, folder: SiteFolder) -> LastRound:
         """Return what the site's folder says; no round if it says nothing."""
         try:
-            said = json.loads((folder.path / _FILE).read_text(encoding="utf-8"))
+            said = json.loads((folder.path / LAST_ROUND).read_text(encoding="utf-8"))
             generation, last_entry = (int(said.get(name, -1)) for name in ("generation", "last-entry"))
             tallied = str(said.get("tallied", ""))
             return cls(str(said["round"]), int(said["last-order"]), generation, last_entry, tallied)
@@ -53,7 +53,7 @@ class LastRound:
             "tallied": self.tallied,
         }
         content = json.dumps(said)
-        replace_file(folder.path / _FILE, f"{content}\n".encode(), 0o600)
+        replace_file(folder.path / LAST_ROUND, f"{content}\n".encode(), 0o600)
 
     def check_next(self, round_id: str) -> None:
         """Check that masks were never made for another round's id; raises `InvalidProof` if they may have been.
@@ -71,6 +71,17 @@ class LastRound:
                 "machines' clocks"
             )
 
+    def check_release(self, round_id: str) -> None:
+        """Check that weights are not those of a round before this one; raises `InvalidProof` if they are.
+
+        Two programs may run rounds at once. What the site has erased between the two is in the earlier one's weights.
+        """
+        if (_started(round_id) or 0) < (_started(self.round_id) or 0):
+            raise InvalidProof(
+                "these weights are of an earlier round than the one that the site has last contributed to; those of "
+                "the later one are on their way, or run another round"
+            )
+
     def check_tally(self, round_id: str, records: tuple[int, int], asked: str) -> None:
         """Check that answers may be counted: for the round's own sums, and for one set of weights, by its digest.
 
@@ -85,6 +96,16 @@ class LastRound:
                 "the coordinator asks for counts of other weights than before in this round, and from both it could "
                 "tell this site's own; begin another"
             )
+
+
+def note_taken_part(folder: SiteFolder) -> None:
+    """Leave a note in a site's folder that it has taken part in rounds, if there is none.
+
+    Where masks are made, the note says of which round. A key store that is made anew beside any note knows that the
+    folder was used before.
+    """
+    if not (folder.path / LAST_ROUND).exists():
+        LastRound().write(folder)
 
 
 def _started(round_id: str) -> int | None:

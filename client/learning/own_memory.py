@@ -7,6 +7,7 @@ been another.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.contribution import NumberedRecords, read_numbered
+from fedmunkey.client.learning.held_out import OwnHeldOut, SharedHeldOut
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.closed_form.feature_map import Numbers
 from fedmunkey.common.closed_form.linear_answers import probabilities, scores
@@ -85,13 +87,16 @@ def answer(release: Release, memory: Memory, numbers: Numbers) -> CaseMixes:
     )
 
 
-def evaluate_held_out(store: KeyStore, release: Release, split: Split) -> SolvedEvaluation:
-    """Evaluate released weights, and a site's memory with them, on one of the site's held-out splits."""
+def evaluate_held_out(
+    store: KeyStore, release: Release, about: OwnHeldOut | SharedHeldOut, splits: Iterable[Split]
+) -> dict[Split, SolvedEvaluation]:
+    """Evaluate released weights, and a site's memory with them, on held-out splits."""
     memory, bank_labels = read_memory(store, release)
-    held_out = store.until_unchanged(
-        lambda _: joined(list(read_numbered(store, release.feature_map, split)), release.feature_map.size)
-    )
-    return evaluate_mixes(answer(release, memory, held_out.numbers), held_out.labels, bank_labels)
+    found = {}
+    for split in splits:
+        held_out = about.numbered(store, split, release.feature_map)
+        found[split] = evaluate_mixes(answer(release, memory, held_out.numbers), held_out.labels, bank_labels)
+    return found
 
 
 def count_right_held_out(store: KeyStore, release: Release, split: Split) -> int:

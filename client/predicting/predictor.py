@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
-from fedmunkey.client.deletions.promised_renewal import check_renewed
+from fedmunkey.client.deletions.promised_renewal import OwedRenewal, owed_renewal
 from fedmunkey.client.importing.agreement import check_encoder_agreed, check_holdings, own_settings, read_card
 from fedmunkey.client.importing.conventions import Conventions, read_conventions
 from fedmunkey.client.importing.pictures import Choices
 from fedmunkey.client.importing.site_enrolment import check_encoder
 from fedmunkey.client.key_store import KeyStore, StoreDescription
+from fedmunkey.client.learning.answering_tokens import AnsweringWeights
 from fedmunkey.client.site import SiteFolder, model_shape
-from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.feature_map import FeatureMap
 from fedmunkey.common.closed_form.release import Release, is_release, read_release
 from fedmunkey.common.errors import InvalidInput, InvalidSetting, InvalidWeights, KeyStoreError
@@ -37,7 +38,8 @@ class Predictor:
     """A model and all that it needs, but the key store.
 
     The recipe is that by which it was trained, `weights` says in words which weights it has. A class without a name is
-    called by its number; `choices` are what the site takes of files with more than one picture.
+    called by its number; `choices` are what the site takes of files with more than one picture, `answering` says which
+    tokens go with the model, `owed` by when weights that hold what was erased must be renewed.
     """
 
     model: Munkey | Release
@@ -46,6 +48,8 @@ class Predictor:
     classes: tuple[str, ...]
     choices: Choices
     weights: str
+    answering: AnsweringWeights | None = None
+    owed: OwedRenewal | None = None
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return keys of (n, C, H, W) uint8 images, and what the model's image path reads of them."""
@@ -59,7 +63,11 @@ class Predictor:
 
 
 def choose_predictor(
-    folder: SiteFolder, store: KeyStore, given: dict[str, ConfigValue], checkpoint: Path | None
+    folder: SiteFolder,
+    store: KeyStore,
+    given: dict[str, ConfigValue],
+    checkpoint: Path | None,
+    make_encoder: Callable[[Settings], Encoder] = choose_encoder,
 ) -> Predictor:
     """Choose encoder, weights and settings as the site has them, and as a person asks on top.
 
@@ -74,7 +82,7 @@ def choose_predictor(
         check_holdings(card, folder, store)
     classes = conventions.classes if card is None and conventions else card.classes if card else ()
     settings = _settings(store, given, conventions, card, len(classes))
-    encoder = choose_encoder(settings)
+    encoder = make_encoder(settings)
     if card is not None:
         card.check({"image-shape": settings.image_shape}, "what was given", "leave it out")
         check_encoder_agreed(card, encoder, "what was given")
@@ -82,6 +90,7 @@ def choose_predictor(
     path = checkpoint or (folder.shared_weights if folder.shared_weights.exists() else None)
     solved = held.guarantee is Guarantee.EXACT if path is None else is_release(path)
     model: Munkey | Release
+    answering: AnsweringWeights | None = None
     if solved:
         model, settings = _solved(store, settings, path, len(classes))
         words = _weights_words(path, checkpoint, held.site, settings) if path else _NO_WEIGHTS
@@ -98,7 +107,7 @@ def choose_predictor(
         found = read_checkpoint(path, encoder=settings.encoder)
         _check_shape(path, found.shape, store, len(classes))
         settings = _trained_with(settings, found)
-        model = found.model()
+        model, answering = found.model(), AnsweringWeights.of(found)
         words = _weights_words(path, checkpoint, held.site, settings)
     if isinstance(model, Munkey):
         model = model.to(choose_device(settings.device))
@@ -106,7 +115,8 @@ def choose_predictor(
         known = model.classes if isinstance(model, Release) else model.shape.num_classes
         card.check({NUM_CLASSES: known}, str(path), "take weights of a run under this card")
     choices = conventions.choices if conventions else Choices()
-    return Predictor(model, encoder, Recipe.of(settings), classes, choices, words)
+    owed = owed_renewal(model.about, store) if isinstance(model, Release) else None
+    return Predictor(model, encoder, Recipe.of(settings), classes, choices, words, answering, owed)
 
 
 def _settings(
@@ -141,7 +151,6 @@ def _solved(store: KeyStore, settings: Settings, path: Path | None, classes: int
         read = FeatureMap.of(Recipe.of(settings), model_shape(settings, store.description))
         return Release.nothing(read, settings.num_classes, settings.encoder), settings
     release = read_release(path, encoder=settings.encoder)
-    check_renewed(release.about, store, utc_now())
     if release.classes < (least := max(classes, 1 + (store.records.largest_label() or 0))):
         raise InvalidWeights(
             f"{path} knows {release.classes} classes, the site has {least}; take the weights of its federation"

@@ -11,10 +11,12 @@ import torch
 from flwr.app import ArrayRecord, Message
 
 from fedmunkey.client.key_store import KeyStore
-from fedmunkey.client.learning.bank import Bank, read_bank, read_held_out
+from fedmunkey.client.learning.answering_tokens import keep_answering_tokens
+from fedmunkey.client.learning.bank import Bank, read_bank
 from fedmunkey.client.learning.evaluation import Evaluation, count_right, evaluate
 from fedmunkey.client.learning.exact_state import refresh_tokens
 from fedmunkey.client.learning.exemplar_tokens import own_tokens
+from fedmunkey.client.learning.last_round import note_taken_part
 from fedmunkey.client.learning.noisy_step import noisy_steps_of_round
 from fedmunkey.client.learning.secret_noise import SecretNoise
 from fedmunkey.client.learning.training import train
@@ -43,6 +45,8 @@ def train_bank(turn: Turn) -> Message:
     """Train until no deletion came in between, so that nothing that is sent was made with a deleted entry."""
     _check_descends(turn)
     store, route, site = turn.store, turn.recipe.route, turn.site
+    if route.joint_tokens:
+        keep_answering_tokens(turn.folder, store)
     while True:
         model = _load_model(turn)
         bank = read_bank(store, turn.recipe.neighbours)
@@ -58,6 +62,7 @@ def train_bank(turn: Turn) -> Message:
                 proximal_mu=float(str(turn.config.get("proximal-mu", 0.0))),
                 after_step=_watch(store, bank, turn.round_number),
             )
+            note_taken_part(turn.folder)
             # Other tokens than jointly trained ones follow from the averaged weights, when those come.
             kept = bank if route.joint_tokens else bank.none()
             store.records.write_tokens(
@@ -104,16 +109,19 @@ def _privacy(turn: Turn) -> dict[str, float]:
 
 
 def evaluate_bank(turn: Turn) -> Message:
-    """Take over the shared weights of the message, and say of held-out records what the site lets be said.
+    """Say of held-out records, by the shared weights of the message, what the site lets be said.
 
-    A simulated site evaluates them with its bank as well.
+    A simulated site evaluates them with its bank as well. Those that a run ends with, and those of an earlier run that
+    is gone back to, are the ones that the site answers from afterwards; others are forgotten.
     """
     _check_descends(turn)
     if turn.takes_over_only or not turn.tells_everything:
-        model = _take_over(turn)
+        model = _load_model(turn)
+        if turn.ends_run:
+            _take_over(turn, model)
         counts = turn.tell_counts(lambda: count_right(turn.store, model, Split.TEST))
         return turn.reply({**counts, **_privacy(turn)} if counts else {})
-    store, recipe = turn.store, turn.recipe
+    store, recipe, about = turn.store, turn.recipe, turn.held_out
     model = _load_model(turn)
 
     def measure(_generation: int) -> tuple[dict[Split, Evaluation], dict[str, float | int]]:
@@ -121,25 +129,24 @@ def evaluate_bank(turn: Turn) -> Message:
         if not recipe.route.joint_tokens:
             bank.tokens.copy_(own_tokens(model, bank.inputs))
             store.records.write_tokens(bank.generation, bank.entries, bank.tokens)
-        splits = {s: read_held_out(store, s, bank, recipe.neighbours) for s in (Split.VAL, Split.TEST)}
+        splits = {s: about.with_neighbours(store, s, bank, recipe.neighbours) for s in (Split.VAL, Split.TEST)}
         found = {split: evaluate(model, bank, held_out, recipe.reading) for split, held_out in splits.items()}
         counts = {"entries": len(bank), "num-examples": len(splits[Split.TEST].labels)}
         return found, {**counts, "selection-accuracy": _selection_accuracy(turn, found)}
 
     found, metrics = store.until_unchanged(measure)
-    turn.folder.write_shared_weights(model, turn.settings)
+    if turn.ends_run:
+        turn.folder.write_shared_weights(model, turn.settings, again=turn.again)
     for split, results in found.items():
         metrics |= {f"{split}-{name.replace('_', '-')}": value for name, value in asdict(results).items()}
     return turn.reply({**metrics, **_privacy(turn)})
 
 
-def _take_over(turn: Turn) -> Munkey:
-    """Take over the shared weights of the message, and return the model."""
-    model = _load_model(turn)
+def _take_over(turn: Turn, model: Munkey) -> None:
+    """Answer from a model's weights from now on."""
     if not turn.recipe.route.joint_tokens:
         refresh_tokens(turn.store, model)
-    turn.folder.write_shared_weights(model, turn.settings)
-    return model
+    turn.folder.write_shared_weights(model, turn.settings, again=turn.again)
 
 
 def _selection_accuracy(turn: Turn, found: dict[Split, Evaluation]) -> float:

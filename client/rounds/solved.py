@@ -17,6 +17,7 @@ from fedmunkey.client.learning.contribution import sum_records, tally_records
 from fedmunkey.client.learning.last_round import LastRound
 from fedmunkey.client.learning.own_memory import count_right_held_out, evaluate_held_out
 from fedmunkey.client.records.dataset import Split
+from fedmunkey.client.rounds.taken_releases import contributed_to, note_taken
 from fedmunkey.client.rounds.turn import Turn
 from fedmunkey.client.site import model_shape
 from fedmunkey.common.clock import utc_now
@@ -120,7 +121,11 @@ def take_release(turn: Turn) -> Message:
     arrays = _arrays(turn)
     # What the site has erased since it contributed is in the weights; one that did not contribute has nothing in them.
     note, round_id = LastRound.read(turn.folder), str(turn.config.get(ROUND_ID, ""))
+    if round_id:
+        note.check_release(round_id)
     contributed = note.last_order if note.round_id == round_id else turn.store.orders.last
+    if turn.again:
+        contributed = contributed_to(turn.folder, turn.store, str(turn.config.get(DIGEST)))
     about = {
         "guarantee": Guarantee.EXACT.value,
         CONTRIBUTED: contributed,
@@ -136,6 +141,7 @@ def take_release(turn: Turn) -> Message:
     if release.digest() != turn.config.get(DIGEST):
         raise InvalidWeights("the released weights are not those of the digest that was announced; run another round")
     hit(Failpoint.RELEASE_RECEIVED)
+    note_taken(turn.folder, turn.store, release.digest(), contributed)
     write_release(turn.folder.shared_weights, release)
     hit(Failpoint.RELEASE_WRITTEN)
     if not turn.tells_everything:
@@ -145,7 +151,7 @@ def take_release(turn: Turn) -> Message:
         return turn.reply(turn.tell_counts(lambda: count_right_held_out(turn.store, release, Split.TEST), round_id))
     if turn.takes_over_only:
         return turn.reply()
-    found = {split: evaluate_held_out(turn.store, release, split) for split in (Split.VAL, Split.TEST)}
+    found = evaluate_held_out(turn.store, release, turn.held_out, (Split.VAL, Split.TEST))
     metrics: dict[str, float | int] = {
         "entries": turn.store.records.count(Split.TRAIN),
         "num-examples": found[Split.TEST].examples,

@@ -13,6 +13,7 @@ from fedmunkey.client.deletions.agent import catch_up_patiently
 from fedmunkey.client.importing.agreement import check_round
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
+from fedmunkey.client.learning.held_out import OwnHeldOut, SharedHeldOut, held_out_of
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.rounds.evaluation_leave import EvaluationLeave, EvaluationRule, coarse_counts, spend_evaluation
 from fedmunkey.client.rounds.what_leaves import REASON_CHARACTERS, check_listed
@@ -21,7 +22,18 @@ from fedmunkey.common.errors import BankChanged, FedmunkeyError, InvalidSetting
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.model.recipe import Recipe
-from fedmunkey.common.programs.round_messages import CARD, CHANGED, CONFIG, FAILED, METRICS, ROUND, SITE, TAKE_OVER
+from fedmunkey.common.programs.round_messages import (
+    AGAIN,
+    CARD,
+    CHANGED,
+    CONFIG,
+    ENDS_RUN,
+    FAILED,
+    METRICS,
+    ROUND,
+    SITE,
+    TAKE_OVER,
+)
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.common.settings.settings import Settings
@@ -68,9 +80,24 @@ class Turn:
         return bool(self.config.get(TAKE_OVER, False))
 
     @property
+    def ends_run(self) -> bool:
+        """Whether the run ends well with the message's weights, so that the site answers from them from now on."""
+        return bool(self.config.get(ENDS_RUN, False))
+
+    @property
+    def again(self) -> bool:
+        """Whether the message's weights are those of an earlier run."""
+        return bool(self.config.get(AGAIN, False))
+
+    @property
     def tells_everything(self) -> bool:
         """Whether the site is a simulated one, whose replies hold every loss and accuracy."""
         return self.rule.leave is EvaluationLeave.FULL
+
+    @property
+    def held_out(self) -> OwnHeldOut | SharedHeldOut:
+        """What the site's evaluations are about."""
+        return held_out_of(self.folder.path, self.round_number)
 
     def tell_counts(self, count_right: Callable[[], int], round_id: str = "") -> dict[str, float | int]:
         """Return what the reply to an evaluation may hold of how many held-out test records are answered rightly.

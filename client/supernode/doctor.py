@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +14,7 @@ from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.supernode.site_file import SiteFile
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import FedmunkeyError
+from fedmunkey.common.errors import CardMismatch, FedmunkeyError
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.card_words import NO_CARD
 from fedmunkey.common.identities.identity import read_certificate
@@ -56,8 +57,8 @@ def find(settings: SiteFile) -> list[Finding]:
     """Return what is wrong at the site that some settings are of."""
     folder = SiteFolder(settings.site_dir)
     runtime = [("runtime", settings.runtime, "supernode")]
-    findings = examine([partial(_identity, settings), partial(_keys, folder), partial(_store, folder, settings)])
-    findings += examine([partial(_card, settings)])
+    of_site = [partial(check, folder, settings) for check in (_store, _card)]
+    findings = examine([partial(_identity, settings), partial(_keys, folder), *of_site])
     findings += examine([partial(taken_ports, folder.path, runtime)])
     try:
         identity = Identity.read(settings.identity)
@@ -107,8 +108,19 @@ def _store(folder: SiteFolder, settings: SiteFile) -> Iterator[Finding]:
         )
 
 
-def _card(settings: SiteFile) -> Iterator[Finding]:
+def _card(folder: SiteFolder, settings: SiteFile) -> Iterator[Finding]:
     authority = read_certificate(Identity.read(settings.identity).ca_file)
-    if CardChain.read(settings.site_dir, authority).current is None:
-        way_out = f"munkey-client card accept --site-dir {settings.site_dir} --service {settings.deletion_service}"
+    signed = CardChain.read(folder.path, authority).current
+    if signed is None:
+        way_out = f"munkey-client card accept --site-dir {folder.path} --service {settings.deletion_service}"
         yield Finding(NO_CARD, f"once the coordinator has made one: {way_out}", stops=False)
+        return
+    # It brings torch, which nothing else here needs.
+    from fedmunkey.client.importing.agreement import check_holdings
+
+    try:
+        with folder.open_to_hear() as store:
+            check_holdings(signed.card, folder, store)
+    except CardMismatch as error:
+        # Deletions are carried out all the same.
+        yield replace(Finding.of(error), stops=False)

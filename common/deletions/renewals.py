@@ -33,6 +33,18 @@ class ReleasedWeights:
 
 
 @dataclass(frozen=True)
+class StillHeld:
+    """Weights that were released, of so many records, of which so many entries were erased since."""
+
+    entries: int
+    records: int
+
+    def changed(self, records: int) -> int:
+        """Return how many records have changed in weights of so many, as far as totals tell."""
+        return self.entries + abs(records - (self.records - self.entries))
+
+
+@dataclass(frozen=True)
 class RenewalNeed:
     """What is owed at some time.
 
@@ -44,8 +56,20 @@ class RenewalNeed:
         By when the first of them must be out of the weights; None where nothing is owed.
     records : int, optional
         Of how many records the last release was; None before the first.
+    undone : tuple of StillHeld
+        Releases that the last one has undone, because it is an earlier one again.
     """
 
     entries: int
     renew_by: datetime | None
     records: int | None
+    undone: tuple[StillHeld, ...] = ()
+
+    def changed(self, records: int) -> int:
+        """Return how many records have changed since the last release in weights of so many, as far as totals tell.
+
+        Of several releases that somebody may have kept, it is the one with the fewest that counts.
+        """
+        if self.records is None:
+            return records
+        return min(held.changed(records) for held in (StillHeld(self.entries, self.records), *self.undone))

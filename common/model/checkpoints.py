@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,6 +84,15 @@ def read_checkpoint(path: Path, *, expected: ModelShape | None = None, encoder: 
     if own != {name: value.shape for name, value in weights.items()}:
         raise InvalidWeights(f"{path} does not hold the weights that {_beside(path)} describes; take both from one run")
     return found
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256, in hexadecimal, of weights: their names, shapes, kinds and bytes."""
+    digested = hashlib.sha256()
+    for name, weight in sorted(weights.items()):
+        array = np.ascontiguousarray(weight.detach().cpu().numpy())
+        digested.update(f"{name} {array.shape} {array.dtype}".encode() + array.tobytes())
+    return digested.hexdigest()
 
 
 def write_weights_file(path: Path, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:

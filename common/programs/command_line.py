@@ -32,7 +32,7 @@ def application(summary: str, group: type[TyperGroup] | None = None) -> typer.Ty
         cls=group,
         help=summary,
         # Without one, typer takes a group for the one command that it knows of.
-        callback=_begin,
+        callback=None if group is None else _begin,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )

@@ -22,7 +22,8 @@ class LazyCommands(MutableMapping[str, click.Command]):
     """Commands by name; each is made when it is first asked for.
 
     Places say where each command's function is, `package.module:function`, in the order in which they are listed;
-    others are there already and are listed last. `kinds` are the classes of those that are more than a plain command.
+    others are there already and are listed last. `kinds` are the classes of those that are more than a plain command. A
+    function that is the callback of its module's `application` stands for all commands of that.
     """
 
     def __init__(
@@ -38,9 +39,15 @@ class LazyCommands(MutableMapping[str, click.Command]):
     def __getitem__(self, name: str) -> click.Command:
         if name not in self._made:
             module, _, function = self._places[name].partition(":")
-            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            single.command(name, cls=self._kinds.get(name))(getattr(import_module(module), function))
-            self._made[name] = typer.main.get_command(single)
+            found = import_module(module)
+            group = getattr(found, "application", None)
+            if isinstance(group, typer.Typer):
+                self._made[name] = typer.main.get_command(group)
+                self._made[name].name = name
+            else:
+                single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+                single.command(name, cls=self._kinds.get(name))(getattr(found, function))
+                self._made[name] = typer.main.get_command(single)
         return self._made[name]
 
     def listed(self, name: str) -> click.Command | None:

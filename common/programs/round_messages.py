@@ -15,6 +15,12 @@ ROUND = "server-round"
 TAKE_OVER = "take-over"
 """In `CONFIG` of an evaluation: take over the weights, and report no accuracy."""
 
+ENDS_RUN = "ends-run"
+"""In `CONFIG` of an evaluation: the run ends well with these weights, and the site answers from them from now on."""
+
+AGAIN = "again"
+"""In `CONFIG` of an evaluation, or of released weights: they are those of an earlier run."""
+
 SITE = "site"
 """The replying site's name."""
 

@@ -364,7 +364,8 @@ class DeletionChannel(ConsoleService):
         return explain(
             error,
             f"the deletion service at {self._address}",
-            "start it with munkey-server serve, or name another with deletion-service",
+            "start it with munkey-server serve, or name another with --service (deletion-service in a file of "
+            "settings)",
             refused=InvalidDeletion,
             seconds=self._timeout,
             find_fault=self._connection.fault,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fedmunkey.common.deletions.limits import LINE_CHARACTERS, is_line
-from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution, StillHeld
 from fedmunkey.common.deletions.words import (
     Acknowledgement,
     DeletionOrder,
@@ -306,13 +306,16 @@ def need_to_wire(need: RenewalNeed) -> deletion_pb2.GetRenewalResponse:
     message = deletion_pb2.GetRenewalResponse(entries=need.entries, records=need.records)
     if need.renew_by is not None:
         message.renew_by.FromDatetime(need.renew_by)
+    for held in need.undone:
+        message.undone.add(entries=held.entries, records=held.records)
     return message
 
 
 def need_from_wire(message: deletion_pb2.GetRenewalResponse) -> RenewalNeed:
     """Read what is owed; raises `InvalidDeletion` if its time is out of range."""
     renew_by = time_from_wire(message.renew_by) if message.HasField("renew_by") else None
-    return RenewalNeed(message.entries, renew_by, message.records if message.HasField("records") else None)
+    undone = tuple(StillHeld(held.entries, held.records) for held in message.undone)
+    return RenewalNeed(message.entries, renew_by, message.records if message.HasField("records") else None, undone)
 
 
 def _state_from_wire(number: int) -> SiteState:

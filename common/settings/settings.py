@@ -147,6 +147,16 @@ class Settings(BaseModel):
         description="Shared weights (.safetensors) from which training starts, not under `exact`; empty starts from "
         "new ones.",
     )
+    resume_run: bool = Field(
+        False,
+        description="Go on with the run in `output-dir`, which was cut off, after its last round: `munkey-server run "
+        "--resume`.",
+    )
+    give_out: str = Field(
+        "",
+        description="Weights of an earlier run (.safetensors) that sites are to answer from again; nobody trains: "
+        "`munkey-server runs use`.",
+    )
     fraction_train: float = Field(
         1.0, gt=0, le=1, description="Share of the sites that train in a round; below 1, each run draws others."
     )
@@ -348,6 +358,8 @@ class Settings(BaseModel):
                 f"initial-weights = {self.initial_weights}: weights of guarantee = exact are solved for and start from "
                 "none; leave it out"
             )
+        if self.give_out and self.resume_run:
+            raise ValueError("give-out and resume-run contradict each other; leave one of them out")
         return self
 
     @property

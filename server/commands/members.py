@@ -11,8 +11,7 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.identities.identity import read_certificate
+from fedmunkey.common.errors import InvalidIdentity, InvalidSetting
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
@@ -132,7 +131,7 @@ def invite(
     authority = folder.read_authority()
     if output.exists():
         raise InvalidSetting(f"{output} is there already; name another file with --output")
-    with _register(folder, database) as register:
+    with opened_register(folder, database) as register:
         token = register.invite(name, role, days)
         invitation = Invitation(authority.federation, name, role, joining_address, authority.certificate, token)
         invitation.write(output)
@@ -161,7 +160,7 @@ def members(
     Example: munkey-server members --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
-    with _register(folder, database) as register:
+    with opened_register(folder, database) as register:
         known = register.list()
     now = utc_now()
     documents = [display.member_document(member, now) for member in known]
@@ -183,7 +182,7 @@ def revoke(
     Example: munkey-server revoke hospital-3 --reason "its server was stolen" --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
-    with _register(folder, database) as register:
+    with opened_register(folder, database) as register:
         count = register.revoke(name, reason)
     shown = {"name": name, "reason": reason, "certificates": count}
     command_line.show(shown, as_json, f"{name} is shut out: {count} certificates revoked")
@@ -204,7 +203,7 @@ def renew(
     Example: munkey-server renew --coordinator-dir coordinator
     """
     folder = CoordinatorFolder(coordinator_dir)
-    with _register(folder, database) as register:
+    with opened_register(folder, database) as register:
         identity = renewal.renew(folder, register, host or ())
     hosts = hosts_of(identity.certificate)
     command_line.show(
@@ -215,9 +214,13 @@ def renew(
 
 
 @contextmanager
-def _register(folder: CoordinatorFolder, database: str | None) -> Iterator[MemberRegister]:
-    if database is None:
-        read_certificate(folder.identity / "ca.pem")
+def opened_register(folder: CoordinatorFolder, database: str | None) -> Iterator[MemberRegister]:
+    """Give the register of a coordinator's folder; what it had lost and has back is said on stderr."""
+    if database is None and not folder.identity.exists():
+        raise InvalidIdentity(
+            f"{folder.path} is no coordinator's folder; name it with --coordinator-dir, or make one with "
+            "munkey-server init"
+        )
     with Ledger(ledger_that_is_there(database, folder)) as ledger:
         register, lost = open_register(folder, ledger)
         for line in lost:

@@ -50,4 +50,6 @@ def listen(host: str, port: int, option: str = "--address") -> list[socket.socke
 
 def cannot_listen(address: str, fault: str, option: str = "--address") -> InvalidSetting:
     """Return the error that says so."""
-    return InvalidSetting(f"cannot listen on {address} ({fault.lower()}); choose another address with {option}")
+    return InvalidSetting(
+        f"cannot listen on {address} ({fault.lower()}); choose another address with {option}, or in coordinator.toml"
+    )

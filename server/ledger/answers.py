@@ -17,7 +17,16 @@ from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow, SiteRow
-from fedmunkey.server.ledger.renewals import check_contributions, read_owed, waiting_requests, write_release
+from fedmunkey.server.ledger.renewals import (
+    check_contributions,
+    erased_since,
+    last_contributions,
+    read_owed,
+    release_of,
+    waiting_requests,
+    write_release,
+    write_release_again,
+)
 from fedmunkey.server.ledger.writer import Transaction
 from fedmunkey.server.transparency_log.leaves import Leaf, append_leaves, leaf_of_receipt
 
@@ -99,13 +108,36 @@ def note_releases(transaction: Transaction, releases: Sequence[ReleasedWeights])
     results: list[FedmunkeyError | None] = []
     for released in releases:
         try:
-            check_contributions(released, orders)
+            check_contributions(released, orders, last_contributions(connection))
         except InvalidDeletion as fault:
             results.append(fault)
             continue
         results.append(None)
         append_leaves(connection, [write_release(connection, released, transaction.at)])
         settle(transaction, waiting_requests(connection), f"the shared weights were renewed: {released.digest[:16]}")
+    return results
+
+
+def release_again(transaction: Transaction, digests: Sequence[str]) -> list[FedmunkeyError | None]:
+    """Write earlier releases down once more, unless something that they were solved with is gone since."""
+    connection = transaction.connection
+    results: list[FedmunkeyError | None] = []
+    for digest in digests:
+        release = release_of(connection, digest)
+        gone = () if release is None else erased_since(connection, release)
+        if release is None:
+            fault = (
+                f"the ledger has no release of weights {digest[:16]}, so nobody can tell whether they hold what was "
+                "deleted since; solve for new ones with munkey-server run"
+            )
+        else:
+            fault = (
+                f"these weights were solved with records that were deleted since, by request {', '.join(gone)}; they "
+                "are not brought back: take a run that came later, or solve for new ones with munkey-server run"
+            )
+        results.append(InvalidDeletion(fault) if release is None or gone else None)
+        if release is not None and not gone:
+            append_leaves(connection, [write_release_again(connection, release, transaction.at)])
     return results
 
 

@@ -191,6 +191,14 @@ class Ledger(LedgerLists):
         """
         self._writer.submit(ledger_answers.note_releases, released).result()
 
+    def release_again(self, digest: str) -> None:
+        """Write down that released weights, by their digest, are given to the sites again, before any site has them.
+
+        Raises `InvalidDeletion` if there is no such release, or records that it was solved with were deleted since; the
+        message names the requests.
+        """
+        self._writer.submit(ledger_answers.release_again, digest).result()
+
     def mark_overdue(self) -> int:
         """Move requests whose time has run out to `overdue`; return how many."""
         moved = 0

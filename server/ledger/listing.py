@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, and_, func, or_, select
 from sqlalchemy.sql.elements import SQLCoreOperations
 
 from fedmunkey.common.deletions.listing import (
@@ -43,6 +43,9 @@ _ENDED = [state.value for state in RequestState if state.final]
 _LAST_ANSWERS = 20
 _WEEKS = 12
 _MOVES_AT_ONCE = 1000
+_MOST_WEEKS = 12_000
+_SETTLED = timedelta(hours=1)
+"""Transactions that began in a week have ended so long after it."""
 _LIST_COLUMNS = (
     RequestRow.number,
     RequestRow.request_id,
@@ -61,6 +64,10 @@ _Condition = ColumnElement[bool] | SQLCoreOperations[bool]
 
 class LedgerLists(LedgerView):
     """What a console shows of a ledger."""
+
+    def __init__(self, engine: Engine, name: str, clock: Callable[[], datetime], renew: timedelta) -> None:
+        super().__init__(engine, name, clock, renew)
+        self._weeks: dict[tuple[str, datetime], Week] = {}
 
     def find(self, query: RequestQuery) -> RequestsFound:
         """Return a page of requests: open ones first, by when they are due, then the newest of those that ended."""
@@ -140,14 +147,25 @@ class LedgerLists(LedgerView):
             for state, count in connection.execute(counts.where(late, RequestRow.state != RequestState.OVERDUE.value)):
                 states[RequestState(state)] -= count
                 states[RequestState.OVERDUE] += count
-            weeks = tuple(_count_week(connection, begin, seen) for begin in begins)
+            weeks = tuple(self._week(connection, begin, reader, now) for begin in begins)
         return Overview(states, weeks)
 
+    def _week(self, connection: Connection, begins: datetime, reader: str, now: datetime) -> Week:
+        """Return a week, once it is over as it was counted first: what ended in it stays ended."""
+        kept = self._weeks.get((reader, begins))
+        if kept is None:
+            kept = _count_week(connection, begins, reader)
+            if begins + timedelta(weeks=1) < now - _SETTLED:
+                if len(self._weeks) >= _MOST_WEEKS:
+                    self._weeks.clear()
+                self._weeks[reader, begins] = kept
+        return kept
 
-def _seen_by(reader: str) -> tuple[_Condition, ...]:
+
+def _seen_by(reader: str, requester: Any = RequestRow.requester) -> tuple[_Condition, ...]:
     if not reader:
         return ()
-    own: _Condition = RequestRow.requester == reader
+    own: _Condition = requester == reader
     return (own,) if reader == OFFICER else (or_(own, RequestRow.number.in_(_addressing(reader))),)
 
 
@@ -167,7 +185,8 @@ def _conditions(connection: Connection, query: RequestQuery, now: datetime) -> l
         conditions.append(RequestRow.request_id.startswith(query.beginning, autoescape=True))
         if connection.dialect.name == SQLITE:
             # SQLite looks nothing up in an index for a pattern; its texts are in the order of their characters.
-            conditions.append(RequestRow.request_id.between(query.beginning, f"{query.beginning}{chr(0x10FFFF)}"))
+            near = RequestRow.request_id.between(query.beginning, f"{query.beginning}{chr(0x10FFFF)}")
+            conditions.append(RequestRow.number.in_(select(RequestRow.number).where(near)))
     if query.references:
         conditions.append(_naming(connection, query.references))
     return conditions
@@ -190,7 +209,8 @@ def _naming(connection: Connection, references: Sequence[bytes]) -> _Condition:
     else:
         within = [func.strpos(func.encode(blocks, "hex"), reference.hex()) > 0 for reference in references]
     named = select(ReferencesRow.request).where(or_(*within))
-    return or_(RequestRow.subject_reference.in_(references), RequestRow.number.in_(named))
+    about = select(RequestRow.number).where(RequestRow.subject_reference.in_(references))
+    return RequestRow.number.in_(about.union(named))
 
 
 def _count(connection: Connection, *conditions: _Condition) -> int:
@@ -242,8 +262,10 @@ def _last_answers(connection: Connection) -> dict[str, tuple[datetime, float]]:
     }
 
 
-def _count_week(connection: Connection, begins: datetime, seen: tuple[_Condition, ...]) -> Week:
+def _count_week(connection: Connection, begins: datetime, reader: str) -> Week:
     """Count what was asked and what ended in a week; the database counts, for there may be many."""
+    # By its own column every request of the reader would be looked up, for one week of them.
+    seen = _seen_by(reader, RequestRow.requester.concat(""))
     ends = begins + timedelta(weeks=1)
     in_time = or_(RequestRow.due_at.is_(None), EventRow.at <= RequestRow.due_at)
     ended = (

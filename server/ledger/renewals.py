@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
-from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution, StillHeld
 from fedmunkey.common.deletions.states import RequestState, SiteState
 from fedmunkey.common.errors import InvalidDeletion, RefusedContributions
 from fedmunkey.common.privacy.guarantees import Guarantee
@@ -23,7 +23,7 @@ from fedmunkey.server.database.tables import (
     ReleaseRow,
     RequestRow,
 )
-from fedmunkey.server.transparency_log.leaves import leaf_of_release
+from fedmunkey.server.transparency_log.leaves import Leaf, leaf_of_release
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Owed:
         return self.promised if self.promised and self.promised >= self.at else self.at + renew
 
 
-def write_release(connection: Connection, released: ReleasedWeights, at: Any) -> Any:
+def write_release(connection: Connection, released: ReleasedWeights, at: datetime) -> Leaf:
     """Write a release down, and return its leaf for the log."""
     number = connection.scalar(
         insert(ReleaseRow).returning(ReleaseRow.number),
@@ -66,12 +66,14 @@ def write_release(connection: Connection, released: ReleasedWeights, at: Any) ->
     return leaf_of_release(int(number or 0), ReleaseNote(released.digest, released.changed, said).leaf())
 
 
-def read_owed(connection: Connection, requests: Collection[int] | None = None) -> Iterator[Owed]:
-    """Yield the orders, of some requests or of all, whose entries are in the last released weights.
+def read_owed(
+    connection: Connection, requests: Collection[int] | None = None, release: int | None = None
+) -> Iterator[Owed]:
+    """Yield the orders, of some requests or of all, whose entries are in weights of a release, by default the last.
 
-    A site that did not take part in the last release has nothing in it.
+    A site that did not take part in the release has nothing in it.
     """
-    last = select(func.max(ReleaseRow.number)).scalar_subquery()
+    of = select(func.max(ReleaseRow.number)).scalar_subquery() if release is None else release
     query = (
         select(
             OrderRow.request,
@@ -81,7 +83,7 @@ def read_owed(connection: Connection, requests: Collection[int] | None = None) -
         )
         .join(AcknowledgementRow, ANSWERS_ORDER)
         .join(RequestRow, RequestRow.number == OrderRow.request)
-        .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == last))
+        .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == of))
         .where(OrderRow.state == SiteState.ERASED.value, OrderRow.number > ContributionRow.last_order)
     )
     if requests is not None:
@@ -90,6 +92,46 @@ def read_owed(connection: Connection, requests: Collection[int] | None = None) -
         answer = json.loads(row.document)
         if answer["entries"] and answer["guarantee"] == Guarantee.EXACT.value:
             yield Owed(row.request, int(answer["entries"]), row.acknowledged_at, row.renew_by)
+
+
+def release_of(connection: Connection, digest: str) -> int | None:
+    """Return the last release of weights, by their digest; None if the ledger has none."""
+    return connection.scalar(select(func.max(ReleaseRow.number)).where(ReleaseRow.digest == digest))
+
+
+def erased_since(connection: Connection, release: int) -> tuple[str, ...]:
+    """Return the requests, by id, whose records a release was solved with and that are gone from their sites since.
+
+    A site that left before it answered an order counts as well: what it held is in no later release.
+    """
+    rows = connection.execute(
+        select(RequestRow.request_id, OrderRow.state, AcknowledgementRow.document)
+        .join(OrderRow, OrderRow.request == RequestRow.number)
+        .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == release))
+        .outerjoin(AcknowledgementRow, ANSWERS_ORDER)
+        .where(
+            OrderRow.state.in_([SiteState.ERASED.value, SiteState.LEFT.value]),
+            OrderRow.number > ContributionRow.last_order,
+        )
+        .order_by(RequestRow.number)
+    )
+    gone = (row.request_id for row in rows if row.document is None or json.loads(row.document)["entries"])
+    return tuple(dict.fromkeys(gone))
+
+
+def write_release_again(connection: Connection, release: int, at: datetime) -> Leaf:
+    """Write a release down once more, with the contributions that it had, and return its leaf for the log."""
+    former = connection.execute(select(ReleaseRow.digest, ReleaseRow.records).where(ReleaseRow.number == release)).one()
+    parts = connection.execute(
+        select(ContributionRow.site, ContributionRow.last_order, ContributionRow.statement)
+        .where(ContributionRow.release == release)
+        .order_by(ContributionRow.site)
+    )
+    contributions = tuple(SiteContribution(row.site, row.last_order, row.statement or b"") for row in parts)
+    last = connection.scalar(select(ReleaseRow.records).order_by(ReleaseRow.number.desc()).limit(1)) or 0
+    # As far as totals tell.
+    changed = abs(former.records - last)
+    return write_release(connection, ReleasedWeights(former.digest, former.records, changed, contributions), at)
 
 
 def read_need(connection: Connection, renew: timedelta) -> RenewalNeed:
@@ -103,7 +145,21 @@ def read_need(connection: Connection, renew: timedelta) -> RenewalNeed:
         sum(one.entries for one in owed),
         min((one.due(renew) for one in owed), default=None),
         connection.scalar(select(ReleaseRow.records).order_by(ReleaseRow.number.desc()).limit(1)),
+        tuple(_read_undone(connection)),
     )
+
+
+def _read_undone(connection: Connection) -> Iterator[StillHeld]:
+    """Yield the releases that the last one has undone, being an earlier one again; whoever kept them has them still."""
+    rows = connection.execute(
+        select(ReleaseRow.number, ReleaseRow.digest, ReleaseRow.records).order_by(ReleaseRow.number.desc())
+    ).all()
+    if not any(row.digest == rows[0].digest for row in rows[1:]):
+        return
+    for row in rows[1:]:
+        if row.digest == rows[0].digest:
+            return
+        yield StillHeld(sum(one.entries for one in read_owed(connection, release=row.number)), row.records)
 
 
 def waiting_requests(connection: Connection) -> Sequence[int]:
@@ -114,11 +170,21 @@ def waiting_requests(connection: Connection) -> Sequence[int]:
     ).all()
 
 
-def check_contributions(released: ReleasedWeights, orders: Mapping[str, int]) -> None:
-    """Check the contributions to a release, given each site's last order.
+def last_contributions(connection: Connection) -> dict[str, int]:
+    """Return after which order each site contributed to the last release."""
+    last = select(func.max(ReleaseRow.number)).scalar_subquery()
+    rows = connection.execute(
+        select(ContributionRow.site, ContributionRow.last_order).where(ContributionRow.release == last)
+    )
+    return {row.site: row.last_order for row in rows}
+
+
+def check_contributions(released: ReleasedWeights, orders: Mapping[str, int], last: Mapping[str, int]) -> None:
+    """Check the contributions to a release, given each site's last order and its contribution to the last release.
 
     A site that says more than it was ordered would have its later orders taken for renewed. Raises
-    `RefusedContributions` if one does, and `InvalidDeletion` if one contributed twice.
+    `RefusedContributions` if one does, and `InvalidDeletion` if one contributed twice, or after fewer orders than to
+    the last release: another round has overtaken this one, and its weights would bring back what is gone.
     """
     sites = [one.site for one in released.contributions]
     if len(set(sites)) < len(sites):
@@ -132,6 +198,13 @@ def check_contributions(released: ReleasedWeights, orders: Mapping[str, int]) ->
     }
     if faults:
         raise RefusedContributions(faults)
+    for one in released.contributions:
+        if one.last_order < last.get(one.site, 0):
+            raise InvalidDeletion(
+                f"the release is not written down: site {one.site!r} contributed to it after order {one.last_order}, "
+                f"and to the last release after order {last[one.site]}, so a later round has ended first; run "
+                "another"
+            )
 
 
 def find_renewal(connection: Connection, orders: Collection[tuple[str, int]]) -> tuple[int, dict[str, bytes]] | None:

@@ -34,7 +34,7 @@ from fedmunkey.server.database.tables import (
     SiteRow,
 )
 from fedmunkey.server.ledger.lost import LostRequest, find_lost
-from fedmunkey.server.ledger.renewals import find_renewal, read_need, read_owed
+from fedmunkey.server.ledger.renewals import erased_since, find_renewal, read_need, read_owed, release_of
 from fedmunkey.server.ledger.request_rows import REQUESTS, answer_of, find_request, read_requests, read_statuses, within
 from fedmunkey.server.transparency_log.leaves import read_restored
 
@@ -269,6 +269,12 @@ class LedgerView:
         """Return which erased entries the last released weights were still solved with."""
         with self._reading() as connection:
             return read_need(connection, self._renew)
+
+    def erased_since(self, digest: str) -> tuple[str, ...]:
+        """Return the requests, by id, that have erased what released weights, by their digest, were solved with."""
+        with self._reading() as connection:
+            release = release_of(connection, digest)
+            return () if release is None else erased_since(connection, release)
 
     def renewal_of(self, status: RequestStatus) -> tuple[int, dict[str, bytes]] | None:
         """Return the release, by number, that was solved without what a request erased, and its sites' contributions.

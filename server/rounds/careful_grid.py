@@ -22,7 +22,10 @@ from fedmunkey.common.service.foreign_text import printable
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")
 
-_POLL_SECONDS = 1.0
+_FIRST_SECONDS, _LONGEST_SECONDS = 0.1, 2.0
+"""How long it waits before it looks for replies again: longer each time, as what takes long may take longer."""
+
+_GROWTH = 1.3
 
 
 class CarefulGrid(Grid):
@@ -69,6 +72,7 @@ class CarefulGrid(Grid):
         waiting = dict(zip(self._grid.push_messages(sent), sent, strict=False))
         end = time.monotonic() + timeout if timeout is not None else None
         replies: list[Message] = []
+        pause = _FIRST_SECONDS
         while waiting:
             for name, message in list(waiting.items()):
                 reply = self._pull(name, message)
@@ -77,7 +81,8 @@ class CarefulGrid(Grid):
                     del waiting[name]
             if not waiting or (end is not None and time.monotonic() >= end):
                 break
-            self._wait(_POLL_SECONDS)
+            self._wait(pause)
+            pause = min(pause * _GROWTH, _LONGEST_SECONDS)
         return replies
 
     def _pull(self, name: str, message: Message) -> Message | None:

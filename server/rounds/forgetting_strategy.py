@@ -20,8 +20,9 @@ from flwr.serverapp.strategy import Strategy
 from torch import Tensor
 
 from fedmunkey.common.errors import FederationStopped, InvalidWeights
-from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
-from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
+from fedmunkey.common.model.checkpoints import weights_digest
+from fedmunkey.common.programs.round_messages import AGAIN, ARRAYS, CONFIG, ENDS_RUN, METRICS, ROUND, SITE, TAKE_OVER
+from fedmunkey.server.rounds.run_record import SELECTION, RoundRecord, RunRecord
 from fedmunkey.server.rounds.site_replies import (
     EXAMPLES,
     check_metrics,
@@ -35,12 +36,16 @@ from fedmunkey.server.rounds.strategies import average_over_sites
 # Flower shows what the children of its own logger say.
 logger = logging.getLogger(f"flwr.{__name__}")
 
+_REPLY_SECONDS = 900.0
+"""How long a site may take to take weights over."""
+
 
 class ForgettingStrategy(Strategy):
     """Wraps a strategy, which samples sites and averages their weights.
 
     `open_round` is called with the round's number before it begins, and raises to stop the federation. `write` writes a
-    round's weights, with facts about them, to a path. `clock` returns seconds. Sites with another federation card than
+    round's weights, with facts about them, to a path. The run has so many `rounds`, of which some were run `before` it
+    was cut off: what is started is the rest of them. `clock` returns seconds. Sites with another federation card than
     the one of a digest do not count.
     """
 
@@ -51,6 +56,8 @@ class ForgettingStrategy(Strategy):
         open_round: Callable[[int], object],
         record: RunRecord,
         write: Callable[[Path, Mapping[str, Tensor], dict[str, Any]], None],
+        rounds: int,
+        before: int = 0,
         clock: Callable[[], float] = time.perf_counter,
         card: str = "",
     ) -> None:
@@ -58,6 +65,8 @@ class ForgettingStrategy(Strategy):
         self._open_round = open_round
         self._record = record
         self._write = write
+        self._rounds = rounds
+        self._before = before
         self._clock = clock
         self._card = card
         self._round = RoundRecord(0)
@@ -75,11 +84,12 @@ class ForgettingStrategy(Strategy):
     ) -> Iterable[Message]:
         """Wait for the deletion service, then ask the sites to train."""
         self._start = self._clock()
-        self._open_round(server_round)
+        number = self._before + server_round
+        self._open_round(number)
         self._arrays = arrays
         self._registered = registered_names(grid)
-        messages = list(self._strategy.configure_train(server_round, arrays, config, grid))
-        self._round = RoundRecord(server_round, bytes_down=len(messages) * _size(arrays))
+        messages = list(self._strategy.configure_train(number, arrays, config, grid))
+        self._round = RoundRecord(number, bytes_down=len(messages) * _size(arrays))
         return messages
 
     def aggregate_train(
@@ -90,10 +100,10 @@ class ForgettingStrategy(Strategy):
         self._round = replace(self._round, training=_metrics_of(answers), bytes_up=sum(_sent(a) for a in answers))
         if not answers:
             reasons = "; ".join(sorted(set(self._round.failures.values()))) or "no site answered"
-            raise FederationStopped(f"round {server_round}: no site could train: {reasons}")
+            raise FederationStopped(f"round {self._round.number}: no site could train: {reasons}")
         trained = [answer for answer in answers if answer.content[METRICS][EXAMPLES]]
         if not trained:
-            raise FederationStopped(f"round {server_round}: no site has a record left to train on")
+            raise FederationStopped(f"round {self._round.number}: no site has a record left to train on")
         arrays, metrics = self._strategy.aggregate_train(server_round, trained)
         if arrays is not None:
             self._arrays = arrays = _as_sent(arrays, self._arrays)
@@ -102,13 +112,17 @@ class ForgettingStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask the sites that the strategy samples to evaluate, and all others to take over the weights.
+        """Ask the sites that the strategy samples to evaluate.
 
-        A site that did not would keep exemplar tokens that were computed from older weights.
+        After the last round, which ends the run well, they and all others take the weights over; until then every site
+        answers from those that it had before.
         """
-        messages = list(self._strategy.configure_evaluate(server_round, arrays, config, grid))
+        number = self._before + server_round
+        last = number == self._rounds
+        told = ConfigRecord({**config, **({ENDS_RUN: True} if last else {})})
+        messages = list(self._strategy.configure_evaluate(number, arrays, told, grid))
         asked = {message.metadata.dst_node_id for message in messages}
-        others = ConfigRecord({**config, ROUND: server_round, TAKE_OVER: True})
+        others = ConfigRecord({**told, ROUND: number, TAKE_OVER: True})
         messages += [
             Message(
                 content=RecordDict({ARRAYS: arrays, CONFIG: others}),
@@ -116,7 +130,7 @@ class ForgettingStrategy(Strategy):
                 dst_node_id=node,
             )
             for node in grid.get_node_ids()
-            if node not in asked
+            if last and node not in asked
         ]
         self._round = replace(self._round, bytes_down=self._round.bytes_down + len(messages) * _size(arrays))
         return messages
@@ -130,15 +144,37 @@ class ForgettingStrategy(Strategy):
         metrics = average_over_sites([answer.content for answer in answers], "") if answers else None
         self._round = replace(
             self._round,
-            sites=[_site(answer) for answer in everyone],
+            sites=sorted({*self._round.training, *map(_site, everyone)}),
             evaluation=_metrics_of(answers),
             mean={name: float(value) for name, value in (metrics or {}).items()},  # type: ignore[arg-type]
             seconds=self._clock() - self._start,
         )
         weights, about = self._arrays.to_torch_state_dict(), self._record.about(self._round)
-        score = self._round.mean.get("selection-accuracy")
+        self._round = replace(self._round, digest=weights_digest(weights))
+        score = self._round.mean.get(SELECTION)
         self._record.note_round(self._round, lambda path: self._write(path, weights, about), score=score)
         return metrics
+
+    def give_again(self, grid: Grid, arrays: ArrayRecord) -> None:
+        """Give weights of an earlier run to every site that is there.
+
+        Raises `FederationStopped` if none takes them over.
+        """
+        self._registered = registered_names(grid)
+        nodes = list(grid.get_node_ids())
+        self._round = RoundRecord(
+            1, digest=weights_digest(arrays.to_torch_state_dict()), bytes_down=len(nodes) * _size(arrays)
+        )
+        told = ConfigRecord({ROUND: 1, TAKE_OVER: True, ENDS_RUN: True, AGAIN: True})
+        messages = [
+            Message(RecordDict({ARRAYS: arrays, CONFIG: told}), message_type=MessageType.EVALUATE, dst_node_id=node)
+            for node in nodes
+        ]
+        answers = self._sort(grid.send_and_receive(messages, timeout=_REPLY_SECONDS))
+        if not answers:
+            reasons = "; ".join(sorted(set(self._round.failures.values()))) or "no site answered"
+            raise FederationStopped(f"no site takes these weights over: {reasons}")
+        self._record.note_round(replace(self._round, sites=list(map(_site, answers))), None, score=None)
 
     def _sort(self, replies: Iterable[Message], check: Callable[[Message], None] = lambda _: None) -> list[Message]:
         """Return the replies that are as they should be, by site; note and log the reasons of the others."""

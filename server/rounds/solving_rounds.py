@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from cryptography import x509
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -34,6 +35,7 @@ from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, Si
 from fedmunkey.common.errors import FederationStopped, InvalidInput, InvalidProof, InvalidWeights, RefusedContributions
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.programs.round_messages import (
+    AGAIN,
     ANNOUNCE,
     ARRAYS,
     CERTIFICATE,
@@ -67,6 +69,14 @@ logger = logging.getLogger(f"flwr.{__name__}")
 
 _ATTEMPTS = 4
 _POLL_SECONDS = 0.2
+_MOST_BYTES = 2**29
+_FEWEST_TOGETHER = 8
+_LOST_SECONDS = 60.0
+"""How long nodes that were lost are asked again without any of them answering."""
+
+_LOST_PAUSE_SECONDS = 0.5
+_COPIES = 4
+"""How often at once: Flower's engine gives a message to a worker that has died before one that lives."""
 _REPLY_SECONDS = 900.0
 """How long a site may take for one answer; sums over a million records take minutes."""
 
@@ -126,6 +136,8 @@ class SolvingRounds:
         Called with what was solved for, before any site has it.
     need : callable
         Returns what the last release still holds of deleted records.
+    before : int
+        Rounds that were run before the run was cut off.
     clock : callable
         Returns seconds.
     """
@@ -138,6 +150,7 @@ class SolvingRounds:
     authority: x509.Certificate | None = None
     released: Callable[[ReleasedWeights], None] = lambda _: None
     need: Callable[[], RenewalNeed] = lambda: RenewalNeed(0, None, None)
+    before: int = 0
     clock: Callable[[], float] = time.perf_counter
     _round: RoundRecord = field(default_factory=lambda: RoundRecord(0))
     _names: dict[int, str] = field(default_factory=dict)
@@ -147,20 +160,36 @@ class SolvingRounds:
 
     def run(self) -> None:
         """Run all rounds; raises `FederationStopped` where one cannot come to its end."""
-        for number in range(1, self.settings.rounds + 1):
+        for number in range(self.before + 1, self.settings.rounds + 1):
             self._wait_for_sites()
             start = self.clock()
             self.open_round(number)
+            opened = self.clock()
             self._round = RoundRecord(number)
             release = self._solve(number)
             metrics = {LEFT_OUT: release.choice.accuracy, **self._give_out(number, release)}
-            self._round.seconds = self.clock() - start
+            ended = self.clock()
+            self._round.seconds, self._round.release_seconds = ended - start, ended - opened
             self._round.mean = metrics
+            self._round.digest = release.digest()
             described = replace(release, about={**release.about, **self.record.about(self._round)})
             self.record.note_round(self._round, partial(write_release, release=described), score=None)
 
+    def give_again(self, release: Release) -> None:
+        """Give an earlier release to every site that is there; raises `FederationStopped` if none takes it over."""
+        self._wait_for_sites()
+        self._round = RoundRecord(1, digest=release.digest())
+        self._round.mean = self._give_out(1, release, again=True)
+        if not self._round.sites:
+            raise FederationStopped(f"no site takes these weights over: {self._reasons()}")
+        self.record.note_round(self._round, None, score=None)
+
     def _wait_for_sites(self) -> None:
-        while len(list(self.grid.get_node_ids())) < self.settings.min_sites:
+        waiting = False
+        while (there := len(list(self.grid.get_node_ids()))) < self.settings.min_sites:
+            if not waiting:
+                self.record.note_waiting(f"{there} sites are connected, and min-sites = {self.settings.min_sites}")
+            waiting = True
             time.sleep(_POLL_SECONDS)
 
     def _solve(self, number: int) -> Release:
@@ -182,10 +211,10 @@ class SolvingRounds:
             certificates = self._certificates(nodes, self._ask(ANNOUNCE, dict.fromkeys(nodes, about), None))
             nodes = set(certificates)
             about[PARTICIPANTS] = json.dumps(dict(sorted(certificates.values())))
-        replies = self._ask(CONTRIBUTE, dict.fromkeys(nodes, about), None)
         shape = SumsShape(FOLDS, self.feature_map.size, self.settings.num_classes)
         said = (GENERATION, LAST_ENTRY, LAST_ORDER)
-        sums = Sums.from_numbers(self._add_up(nodes, replies, shape.length, said), shape)
+        replies, total = self._add_up(CONTRIBUTE, dict.fromkeys(nodes, about), None, shape.length, said)
+        sums = Sums.from_numbers(total, shape)
         if not sums.records:
             raise FederationStopped(f"round {number}: no site has a record left to solve from")
         changed = self._check_changed(sums.records)
@@ -193,12 +222,16 @@ class SolvingRounds:
         asked = {
             reply.node: {**about, **{name: reply.whole(name) for name in (GENERATION, LAST_ENTRY)}} for reply in replies
         }
-        counted = self._ask(TALLY, asked, ArrayRecord({NUMBERS: Array(left_out)}))
-        tallies = self._add_up(nodes, counted, len(RIDGES) * (1 + len(TEMPERATURES))).view(np.int64)
+        weights = ArrayRecord({NUMBERS: Array(left_out)})
+        _, total = self._add_up(TALLY, asked, weights, len(RIDGES) * (1 + len(TEMPERATURES)))
+        tallies = total.view(np.int64)
         place, choice = choose(tallies.reshape(len(RIDGES), -1), sums.records)
         facts = {"sites": sorted(reply.site for reply in replies), "records": sums.records}
-        weights = shared_weights(sums, choice.ridge)
-        release = Release(weights, left_out[place], choice, self.feature_map, self.settings.encoder, facts)
+        counts = sums.counts.sum(0).astype(int).tolist()
+        self._round.classes = {str(label): count for label, count in enumerate(counts)}
+        release = Release(
+            shared_weights(sums, choice.ridge), left_out[place], choice, self.feature_map, self.settings.encoder, facts
+        )
         logger.info(
             "round %d: %d records of %d sites, ridge %g, left-out accuracy %.1f%%",
             *(number, sums.records, len(replies), choice.ridge, 100 * choice.accuracy),
@@ -228,7 +261,7 @@ class SolvingRounds:
         need = self.need()
         if need.records is None:
             return records
-        changed = need.entries + abs(records - (need.records - need.entries))
+        changed = need.changed(records)
         if 0 < changed < self.settings.fewest_changed and not self.settings.release_now:
             until = f", or until {need.renew_by:%Y-%m-%d %H:%M} UTC, when it is due" if need.renew_by else ""
             raise FederationStopped(
@@ -267,26 +300,35 @@ class SolvingRounds:
             Participants.check(self._round_id, certificates, self.authority, fewest=fewest)
 
     def _add_up(
-        self, asked: set[int], replies: list[SiteReply], length: int, said: Iterable[str] = ()
-    ) -> NDArray[np.uint64]:
-        """Add all sites' numbers modulo 2^64, in which the masks cancel.
+        self,
+        kind: str,
+        configs: Mapping[int, Mapping[str, Any]],
+        arrays: ArrayRecord | None,
+        length: int,
+        said: Iterable[str] = (),
+    ) -> tuple[list[SiteReply], NDArray[np.uint64]]:
+        """Ask sites for numbers and add these modulo 2^64, in which the masks cancel; return the replies without them.
 
         Each must say some whole numbers beside them. Begins again without those that failed; raises `FederationStopped`
         where the settings want all of them.
         """
         total, added = np.zeros(length, dtype=np.uint64), set()
-        for reply in replies:
+
+        def add(reply: SiteReply) -> None:
             try:
                 for name in said:
                     reply.whole(name)
                 numbers = reply.numbers(length)
                 if said:
                     _check_statement(reply, self._round_id, numbers)
-                total += numbers
+                np.add(total, numbers, out=total)
             except InvalidWeights as error:
                 self._note_failure(reply.site, str(error))
-                continue
+                return
             added.add(reply.node)
+
+        asked = set(configs)
+        replies = self._ask(kind, configs, arrays, take=add, reply_bytes=total.nbytes)
         if self._changed:
             # Sums and tallies would be of different records.
             raise _Again(())
@@ -298,7 +340,7 @@ class SolvingRounds:
             raise FederationStopped(f"round {self._round.number}: no site could take part: {self._reasons()}")
         if missing:
             raise _Again(missing)
-        return total
+        return replies, total
 
     def _note_silence(self, nodes: Iterable[int]) -> None:
         """Note which sites did not even answer with an error."""
@@ -309,7 +351,7 @@ class SolvingRounds:
     def _reasons(self) -> str:
         return "; ".join(f"{site}: {why}" for site, why in sorted(self._round.failures.items())) or "no site answered"
 
-    def _give_out(self, number: int, release: Release) -> dict[str, float]:
+    def _give_out(self, number: int, release: Release, *, again: bool = False) -> dict[str, float]:
         """Give a release to every site that is there; return the mean of what those say that are asked to evaluate."""
         nodes = sorted(self.grid.get_node_ids(), key=lambda node: self._names.get(node, ""))
         few = self.settings.fraction_evaluate
@@ -317,7 +359,7 @@ class SolvingRounds:
         choice = json.dumps(asdict(release.choice))
         about = {ROUND: number, ROUND_ID: self._round_id, RELEASE: choice, DIGEST: release.digest()}
         arrays = ArrayRecord({name: Array(array) for name, array in release.arrays().items()})
-        content = {node: {**about, TAKE_OVER: node not in asked} for node in nodes}
+        content = {node: {**about, AGAIN: again, TAKE_OVER: node not in asked} for node in nodes}
         replies = self._ask(TAKE_RELEASE, content, arrays)
         self._note_silence(set(nodes) - {reply.node for reply in replies})
         told = {
@@ -330,34 +372,85 @@ class SolvingRounds:
         averaged = average_over_sites(contents, "") if contents else MetricRecord()
         return {name: float(value) for name, value in averaged.items()}  # type: ignore[arg-type]
 
-    def _ask(self, kind: str, configs: Mapping[int, Mapping[str, Any]], arrays: ArrayRecord | None) -> list[SiteReply]:
-        """Ask nodes, each with what it is told; return the answers in the order of the sites' names."""
-        messages = [
-            Message(content=_content(config, arrays), message_type=kind, dst_node_id=node)
-            for node, config in configs.items()
-        ]
-        self._round.bytes_down += len(messages) * _size(arrays)
-        found, self._registered = [], registered_names(self.grid)
-        for reply in self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS):
-            node = reply.metadata.src_node_id
-            if reply.has_error() and reply.error.code == CHANGED:
-                self._changed = True
-                continue
-            try:
-                if reply.has_error():
-                    raise InvalidWeights(reply.error.reason or "unknown reason")
-                site = site_of(reply, self._registered, self.settings.federation_card)
-                metrics = check_metrics(reply)
-            except InvalidWeights as fault:
-                self._note_failure(self._name(node), str(fault))
-                continue
-            self._names[node] = site
-            self._round.bytes_up += sum(_size(record) for record in reply.content.array_records.values())
-            found.append(SiteReply(node, site, reply.content, metrics))
+    def _ask(
+        self,
+        kind: str,
+        configs: Mapping[int, Mapping[str, Any]],
+        arrays: ArrayRecord | None,
+        *,
+        take: Callable[[SiteReply], None] = lambda _: None,
+        reply_bytes: int = 0,
+    ) -> list[SiteReply]:
+        """Ask nodes, each with what it is told; return the answers in the order of the sites' names.
+
+        Not more of them at a time than have messages and replies of `_MOST_BYTES` together. `take` is called with each
+        answer while it has its arrays, which nobody keeps.
+        """
+        self._round.bytes_down += len(configs) * _size(arrays)
+        self._registered = registered_names(self.grid)
+        nodes = list(configs)
+        together = max(_FEWEST_TOGETHER, _MOST_BYTES // max(reply_bytes + _size(arrays), 1))
+        found = []
+        for first in range(0, len(nodes), together):
+            asked = {node: configs[node] for node in nodes[first : first + together]}
+            found += self._ask_together(kind, asked, arrays, take)
         names = Counter(reply.site for reply in found)
         if twice := sorted(name for name, count in names.items() if count > 1):
             raise FederationStopped(f"two nodes say that they are {twice[0]}; revoke the one that is not")
         return sorted(found, key=lambda reply: reply.site)
+
+    def _ask_together(
+        self,
+        kind: str,
+        configs: Mapping[int, Mapping[str, Any]],
+        arrays: ArrayRecord | None,
+        take: Callable[[SiteReply], None],
+    ) -> list[SiteReply]:
+        """Ask nodes at once; one that its machine has lost on the way is asked again, where another can take it up.
+
+        Only without masks, so in a simulation: sums under the same mask twice would tell their difference.
+        """
+        found: list[SiteReply] = []
+        deadline, copies = time.monotonic() + _LOST_SECONDS, 1
+        while True:
+            messages = [
+                Message(content=_content(config, arrays), message_type=kind, dst_node_id=node)
+                for node, config in configs.items()
+                for _ in range(copies)
+            ]
+            replies = _one_of_each(self.grid.send_and_receive(messages, timeout=_REPLY_SECONDS))
+            lost = [node for node, reply in replies.items() if _is_lost(reply)]
+            again = bool(lost) and self.authority is None and time.monotonic() < deadline
+            answers = [self._take(reply, take) for node, reply in replies.items() if not (again and node in lost)]
+            found += [answer for answer in answers if answer is not None]
+            if not again:
+                return found
+            if answers:
+                deadline = time.monotonic() + _LOST_SECONDS
+            configs, copies = {node: configs[node] for node in lost}, _COPIES
+            logger.warning("%d sites were lost with the process that held them, and are asked again", len(lost))
+            time.sleep(_LOST_PAUSE_SECONDS)
+
+    def _take(self, reply: Message, take: Callable[[SiteReply], None]) -> SiteReply | None:
+        """Return what a site has answered, without arrays; None, having noted why, where that is nothing."""
+        node = reply.metadata.src_node_id
+        if reply.has_error() and reply.error.code == CHANGED:
+            self._changed = True
+            return None
+        try:
+            if reply.has_error():
+                raise InvalidWeights(reply.error.reason or "unknown reason")
+            site = site_of(reply, self._registered, self.settings.federation_card)
+            metrics = check_metrics(reply)
+        except InvalidWeights as fault:
+            self._note_failure(self._name(node), str(fault))
+            return None
+        self._names[node] = site
+        self._round.bytes_up += sum(_size(record) for record in reply.content.array_records.values())
+        answer = SiteReply(node, site, reply.content, metrics)
+        take(answer)
+        # Arrays of a thousand sites are more than fit.
+        return replace(answer, content=RecordDict({CONFIG: answer.config}))
 
     def _name(self, node: int) -> str:
         return self._registered.get(node) or self._names.get(node, f"node {node}")
@@ -390,6 +483,20 @@ def _check_statement(reply: SiteReply, round_id: str, numbers: NDArray[np.uint64
     digest = hashlib.sha256(numbers.tobytes()).digest()
     if said != replace(said, site=reply.site, round_id=round_id, last_order=reply.whole(LAST_ORDER), numbers=digest):
         raise InvalidWeights("its signed statement is not about the numbers that it sends for this round")
+
+
+def _is_lost(reply: Message) -> bool:
+    return reply.has_error() and reply.error.code == ErrorCode.UNKNOWN
+
+
+def _one_of_each(replies: Iterable[Message]) -> dict[int, Message]:
+    """Return each node's reply, one that was not lost where there is one."""
+    found: dict[int, Message] = {}
+    for reply in replies:
+        node = reply.metadata.src_node_id
+        if node not in found or _is_lost(found[node]):
+            found[node] = reply
+    return found
 
 
 def _contributed(reply: SiteReply) -> SiteContribution:

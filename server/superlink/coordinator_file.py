@@ -76,6 +76,9 @@ class CoordinatorFile(SettingsFile):
         None, description="File of the keys that are trusted; `trust.json` in the coordinator's folder if left out."
     )
     due_days: int = Field(DUE_DAYS, ge=1, le=365, description="Days from a request to when it is late.")
+    keep_runs: int = Field(
+        10, ge=1, le=10_000, description="Of how many runs the weights are kept, beside those in use."
+    )
     notices: Notices = Field(Notices(), description="Who is told of requests and alarms: section `[notices]`.")
     run: dict[str, ConfigValue] = Field(
         default_factory=dict, description="Settings of training runs (settings.md): section `[run]`."
@@ -124,7 +127,7 @@ class CoordinatorFile(SettingsFile):
 
     @property
     def runs(self) -> Path:
-        """Where runs leave their weights and events."""
+        """Where each run has a folder of its own, for its weights and events."""
         return CoordinatorFolder(self.coordinator_dir).runs
 
     def read_card(self) -> SignedCard | None:

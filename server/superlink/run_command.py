@@ -11,11 +11,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import FederationStopped, InvalidSetting
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.identities.card_words import NO_CARD
@@ -28,8 +31,18 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.common.stop_signals import stopped_by_signals
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.rounds.run_record import EVENTS, FINISHED, LEFT_OUT, ROUND, STOPPED, WAITING
+from fedmunkey.server.rounds.run_record import FINISHED, ROUND, STOPPED, read_events
+from fedmunkey.server.rounds.runs import (
+    LATEST,
+    RunState,
+    find_run,
+    new_run_folder,
+    read_runs,
+    remove_old_weights,
+    take_over_former,
+)
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
+from fedmunkey.server.superlink.event_lines import EventLines
 
 _CONNECTION = "coordinator"
 _STARTED = re.compile(r"Successfully started run (\d+)")
@@ -51,20 +64,31 @@ def run(
     now: Annotated[
         bool, typer.Option("--now", help="Release although few records have changed; short for --set release-now=true.")
     ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the last run, which was cut off, after its last round.")
+    ] = False,
     hours: Annotated[float, typer.Option(min=0.01, help="Give up after so long.")] = 24.0,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show Flower's own lines as well.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rounds as JSON when the run has ended.")] = False,
 ) -> None:
-    """Train, on the SuperLink that `munkey-server up` runs, and show each round; weights lie in output-dir.
+    """Train, on the SuperLink that `munkey-server up` runs, and show each round.
 
-    The settings are those of the section [run] of the file, and of the federation card: a run that contradicts the
+    Weights, figures and settings are in a folder of the run's own, in output-dir; munkey-server runs lists them.
+    The settings are those of the section run of the file, and of the federation card: a run that contradicts the
     card, and a run without one, is refused before it begins. Exit code 0 means that all rounds were run.
     Under exact there is one round, which solves for the weights from what the sites hold then.
 
     Example: munkey-server run coordinator.toml --rounds 10 --set guarantee=exact
     """
     coordinator = CoordinatorFile.read(file)
-    identity = Identity.read(coordinator.identity)
     settings = coordinator.run_settings(given_settings(setting, num_rounds=rounds, release_now=now or None))
+    runs = Path(settings.output_dir).absolute()
+    if resume:
+        if setting or rounds or now or renew:
+            raise InvalidSetting("--resume goes on with the settings that the run began with; leave others out")
+        settings = settings_to_resume(runs)
+    else:
+        settings = settings.replace(output_dir=str(new_run_folder(runs, utc_now())))
     if renew and settings.guarantee is not Guarantee.EXACT:
         raise InvalidSetting(f"guarantee = {settings.guarantee}: only weights of exact are renewed; leave --renew out")
     if coordinator.read_card() is not None or not renew:
@@ -77,28 +101,58 @@ def run(
         if as_json:
             command_line.print_json([])
         return
-    settings = settings.replace(output_dir=str(Path(settings.output_dir).absolute()))
-    events = Path(settings.output_dir) / EVENTS
-    # Events of an earlier run must not be taken for this one's.
-    events.unlink(missing_ok=True)
-    log = sys.stderr if as_json else sys.stdout
-    with tempfile.TemporaryDirectory(prefix="munkey-run-") as home:
+    said = start_and_follow(coordinator, settings, hours=hours, verbose=verbose, quiet=as_json)
+    if as_json:
+        command_line.print_json([event for event in said if event["event"] == ROUND])
+    check_finished(said, settings)
+    with Ledger(coordinator.ledger) as ledger:
+        removed = remove_old_weights(read_runs(runs), coordinator.keep_runs, ledger.erased_since)
+    for name, why in removed.items():
+        typer.echo(f"the weights of {name} were removed: {why}", err=as_json)
+
+
+def settings_to_resume(runs: Path) -> Settings:
+    """Return the settings with which the last run of a folder goes on; raises `InvalidSetting` if it need not."""
+    found = find_run(read_runs(runs), LATEST)
+    if found.state is RunState.UNDER_WAY:
+        raise InvalidSetting(f"the run {found.name} is under way; wait for its end")
+    if found.state is RunState.FINISHED or found.gives_out:
+        raise InvalidSetting(f"the last run, {found.name}, came to its end; begin another without --resume")
+    if found.rounds and found.weights is None:
+        raise InvalidSetting(f"the weights of {found.name} are gone; begin another run without --resume")
+    return Settings.parse(found.settings).replace(resume_run=True, output_dir=str(found.folder))
+
+
+def start_and_follow(
+    coordinator: CoordinatorFile, settings: Settings, *, hours: float, verbose: bool, quiet: bool
+) -> list[dict[str, Any]]:
+    """Start a run at the coordinator's SuperLink, show what happens in it until its end, and return its events.
+
+    With `quiet`, lines go to stderr. The run's folder is that of the settings; what was in it before is no event of
+    this one. Raises `FederationStopped` if it cannot be started or followed.
+    """
+    identity = Identity.read(coordinator.identity)
+    folder = Path(settings.output_dir)
+    if taken := take_over_former(folder.parent):
+        typer.echo(f"what an earlier version left is the run {taken} now", err=quiet)
+    shown = sys.stderr if quiet else sys.stdout
+    before = len(read_events(folder))
+    with tempfile.TemporaryDirectory(prefix="munkey-run-") as home, ExitStack() as stack:
         command = prepare(Path(home), coordinator.superlink_control, identity.ca_file, settings)
         environment = flower_environment(Path(home))
+        lines = stack.enter_context(EventLines(folder, before, settings.rounds, shown))
+        flower = lines.write if verbose else None
         started: list[str] = []
+        lines.write(f"run {folder.name}: its folder is {folder}")
         try:
-            follow(command, environment, hours * 3600, log, started)
+            follow(command, environment, hours * 3600, flower, started)
         except (KeyboardInterrupt, FederationStopped):
             # What is shown here would otherwise go on at the SuperLink.
             for number in started:
-                follow([flower_program("flwr"), "stop", number, _CONNECTION], environment, _STOPPING_SECONDS, log, [])
+                stop = [flower_program("flwr"), "stop", number, _CONNECTION]
+                follow(stop, environment, _STOPPING_SECONDS, flower, [])
             raise
-    said = read_events(events)
-    if as_json:
-        command_line.print_json([event for event in said if event["event"] == ROUND])
-    else:
-        sys.stdout.writelines(f"{line}\n" for line in summary(said))
-    check_finished(said, settings)
+    return read_events(folder)[before:]
 
 
 def _owes_renewal(coordinator: CoordinatorFile) -> bool:
@@ -119,11 +173,17 @@ def prepare(home: Path, address: str, authority: Path, settings: Settings) -> li
     return [flower_program("flwr"), "run", str(app), _CONNECTION, "--stream"]
 
 
-def follow(command: list[str], environment: dict[str, str], seconds: float, log: Any, started: list[str]) -> None:
-    """Run a command of Flower's and show what it prints, until it ends; end all of it at an interruption.
+def follow(
+    command: list[str],
+    environment: dict[str, str],
+    seconds: float,
+    show: Callable[[str], object] | None,
+    started: list[str],
+) -> None:
+    """Run a command of Flower's until it ends, and show what it prints, if anybody wants to see it.
 
-    Numbers of runs that it says it has started are added to `started`. Raises `FederationStopped` if it ends with an
-    error or takes longer than some seconds.
+    All of it ends at an interruption. Numbers of runs that it says it has started are added to `started`. Raises
+    `FederationStopped` if it ends with an error or takes longer than some seconds.
     """
     process = subprocess.Popen(  # noqa: S603 (Flower's own command)
         command,
@@ -146,10 +206,11 @@ def follow(command: list[str], environment: dict[str, str], seconds: float, log:
     try:
         with stopped_by_signals(_interrupt):
             for line in process.stdout or ():
-                last = line.strip(_FRAME) or last
-                started += _STARTED.findall(line)
-                log.write(f"{printable(line.rstrip())}\n")
-                log.flush()
+                said = printable(line.rstrip())
+                last = said.strip(_FRAME) or last
+                started += _STARTED.findall(said)
+                if show is not None:
+                    show(said)
             code = process.wait()
     finally:
         timer.cancel()
@@ -162,40 +223,13 @@ def follow(command: list[str], environment: dict[str, str], seconds: float, log:
         raise FederationStopped(f"the run could not be started or followed: {last}; is munkey-server up running?")
 
 
-def read_events(events: Path) -> list[dict[str, Any]]:
-    """Return what a run has written; nothing if it never began."""
-    with contextlib.suppress(FileNotFoundError):
-        return [json.loads(line) for line in events.read_text(encoding="utf-8").splitlines()]
-    return []
-
-
-def summary(events: list[dict[str, Any]]) -> list[str]:
-    """Return a line for each thing that happened in a run."""
-    lines = []
-    for event in events:
-        if event["event"] == ROUND:
-            accuracy = event["mean"].get("test-accuracy")
-            sites, saying = len(event["sites"]), len(event["evaluation"])
-            some = f" at the {saying} that told theirs" if saying < sites else ""
-            shown = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f}%{some}"
-            if LEFT_OUT in event["mean"]:
-                shown = f", left-out accuracy {100 * event['mean'][LEFT_OUT]:.1f}%{shown}"
-            failed = "".join(
-                printable(f"; {site} did not take part: {reason}") for site, reason in event["failures"].items()
-            )
-            lines.append(f"round {event['number']}: {sites} sites{shown}{failed}")
-        elif event["event"] in (WAITING, STOPPED):
-            lines.append(f"{event['event']}: {event['reason']}")
-    return lines
-
-
 def check_finished(events: list[dict[str, Any]], settings: Settings) -> None:
     """Check that a run came to its end; raises `FederationStopped` with the reason that it gave if it did not."""
     if events and events[-1]["event"] == FINISHED:
         return
     reasons = [event["reason"] for event in events if event["event"] == STOPPED]
     done = sum(event["event"] == ROUND for event in events)
-    why = reasons[-1] if reasons else "it was stopped, or failed; the lines above and the SuperLink's say more"
+    why = reasons[-1] if reasons else "it was stopped, or failed; run with --verbose, or see the SuperLink's lines"
     raise FederationStopped(f"the run ended after {done} of {settings.rounds} rounds: {why}")
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model_choice import choose_encoder
+from fedmunkey.common.programs.bound_program import temporary_folder
 from fedmunkey.simulations.attacks.asking import honest_records
 from fedmunkey.simulations.attacks.attack import Attacked, Scores
 from fedmunkey.simulations.attacks.registry import ATTACKS
@@ -159,11 +158,11 @@ def _forget(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tu
     """Forget and return the seconds that it took; MUNKEY's deletion goes through real key stores."""
     if isinstance(trained, MunkeyFederation | SolvedFederation):
         encoder: Encoder = choose_encoder(case.settings)
-        with tempfile.TemporaryDirectory(prefix="munkey-audit-") as folder:
+        with temporary_folder("munkey-audit-") as folder:
             if isinstance(trained, SolvedFederation):
-                renewed, seconds = delete_in_solved_stores(trained, case, encoder, Path(folder))
+                renewed, seconds = delete_in_solved_stores(trained, case, encoder, folder)
                 return Forgotten(renewed, renewed.sent_bytes), seconds
-            after, seconds = delete_in_key_stores(trained, case, encoder, Path(folder))
+            after, seconds = delete_in_key_stores(trained, case, encoder, folder)
         return Forgotten(after, 0), seconds
     start = time.perf_counter()
     forgotten = method.forget(trained, case, budget)

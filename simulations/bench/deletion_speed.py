@@ -28,8 +28,8 @@ from fedmunkey.simulations.federation.hospitals import Hospital, encode_all, giv
 from fedmunkey.simulations.federation.partition import partition
 from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.programs.machine import torch_threads
+from fedmunkey.simulations.run.agents import running_agents
 from fedmunkey.simulations.run.baselines import Baseline, Comparison, run_baseline
-from fedmunkey.simulations.run.deletions import running_agents
 
 _TARGET = at_least(1000.0)
 _ONE_SITE = Figure(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import operator
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedmunkey.common.programs.bound_program import temporary_folder
 from fedmunkey.simulations.programs.progress import Progress
 
 _COMPARISONS: dict[str, Callable[[float, float], bool]] = {"<=": operator.le, ">=": operator.ge, "<": operator.lt}
@@ -120,8 +120,8 @@ class Bench:
     @contextmanager
     def folder(self) -> Iterator[Path]:
         """Make a folder that is there while the context lasts."""
-        with tempfile.TemporaryDirectory(prefix="fedmunkey-bench-") as folder:
-            yield Path(folder)
+        with temporary_folder("fedmunkey-bench-") as folder:
+            yield folder
 
 
 @dataclass(frozen=True)

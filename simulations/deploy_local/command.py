@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,7 +14,7 @@ import typer
 
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.programs import command_line
-from fedmunkey.common.stop_signals import stopped_by_signals
+from fedmunkey.common.programs.bound_program import temporary_folder
 from fedmunkey.simulations.deploy_local.terminal import Terminal
 from fedmunkey.simulations.deploy_local.walkthrough import Walkthrough
 from fedmunkey.simulations.federation.sources import load_dataset
@@ -40,7 +39,6 @@ def deploy_local(
     images = load_dataset(data, data_dir=None, seed=0)
     with (
         _folder(keep) as folder,
-        stopped_by_signals(_interrupt),
         Terminal(folder, _quiet if as_json else _show) as terminal,
     ):
         found = Walkthrough(terminal, images).run()
@@ -51,27 +49,22 @@ def deploy_local(
         return
     _show(
         f"\neverything held: {len(terminal.steps)} steps in {seconds:.0f} s, test accuracy "
-        f"{100 * found['accuracy']:.1f}%, {found['records']} records forgotten"
-        + (f"; all files are in {folder}" if keep else "")
+        f"{100 * found['accuracy']:.1f}%, {found['records']} records forgotten, renewed weights at every hospital "
+        f"{found['renewed_seconds']:.1f} s after the last answer" + (f"; all files are in {folder}" if keep else "")
     )
 
 
 @contextlib.contextmanager
 def _folder(keep: Path | None) -> Iterator[Path]:
     if keep is None:
-        with tempfile.TemporaryDirectory(prefix="munkey-deployment-") as folder:
-            yield Path(folder)
+        with temporary_folder("munkey-deployment-") as folder:
+            yield folder
         return
     try:
         keep.mkdir(parents=True)
     except FileExistsError:
         raise InvalidSetting(f"{keep} is there already; name a folder that is not") from None
     yield keep.absolute()
-
-
-def _interrupt() -> None:
-    """Stop what was started at SIGTERM as at Ctrl-C."""
-    raise KeyboardInterrupt
 
 
 def _show(line: str) -> None:

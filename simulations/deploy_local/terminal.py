@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Self, cast
 
 from fedmunkey.common.errors import FedmunkeyError
+from fedmunkey.common.programs.bound_program import bound_command
 from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.supervision import own_program
 
@@ -145,7 +146,7 @@ class Terminal:
         start = time.monotonic()
         try:
             ended = subprocess.run(  # noqa: S603 (the project's own programs)
-                program(*words),
+                _bound_program(*words),
                 cwd=self.folder / inside,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -172,7 +173,7 @@ class Terminal:
         typed = shlex.join(map(str, words))
         self._show(f"$ {typed} > {name}.log 2>&1 &")
         self.steps.append(TypedCommand(f"{typed} &", 0, 0.0))
-        background = Background(name, program(*words), self.folder, self._environment)
+        background = Background(name, _bound_program(*words), self.folder, self._environment)
         self._running.append(background)
         return background
 
@@ -195,3 +196,7 @@ def program(*words: object) -> list[str]:
     if installed.exists():
         return [str(installed), *rest]
     return own_program(f"fedmunkey.{_PACKAGES[first]}.cli", *rest)
+
+
+def _bound_program(*words: object) -> list[str]:
+    return bound_command(program(*words), grace_seconds=_STOP_SECONDS)

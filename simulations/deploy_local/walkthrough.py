@@ -9,11 +9,13 @@ import signal
 import ssl
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
 
 from fedmunkey.client.records.dataset import Dataset
+from fedmunkey.common.clock import utc_now
 from fedmunkey.simulations.deploy_local.hospital_files import (
     HOSPITALS,
     MANIFEST,
@@ -65,9 +67,16 @@ class Walkthrough:
         self._agree_anew()
         self._restart_an_agent(sites[1])
         self._forget()
+        renewed = self._renew()
+        self._certify()
         self._turn_away(coordinator)
         self._terminal.say("stop everything")
-        return {"accuracy": accuracy, "request": self._request, "records": self._files.records}
+        return {
+            "accuracy": accuracy,
+            "request": self._request,
+            "records": self._files.records,
+            "renewed_seconds": round(renewed, 1),
+        }
 
     def _make_coordinator(self) -> None:
         terminal, at = self._terminal, self._at
@@ -178,20 +187,34 @@ class Walkthrough:
         (terminal.folder / "patient.txt").write_text(f"{PATIENT}\n", encoding="utf-8")
         what = ["--subject-file", "patient.txt", "--request-id", self._request, "--service", at.deletions]
         terminal.type("munkey-client", "forget", *asked, *what, "--wait", 120)
-        shown = ["--service", at.deletions, "--coordinator-dir", "coordinator", "--json"]
-        status = json.loads(terminal.type("munkey-server", "request", self._request, *shown))
+        status = self._status()
         terminal.check(
             f"erased: all {self._files.records} records of the patient, weights to be renewed, guarantee exact",
             lambda: (
                 (status["state"], status["records"], status["guarantee"]) == ("erased", self._files.records, "exact")
             ),
         )
+
+    def _renew(self) -> float:
+        """Return how many seconds after the last hospital's answer the command that renews weights had ended."""
+        terminal = self._terminal
         terminal.say("the coordinator renews the shared weights, although one patient is few; then all is completed")
-        self._check_round(
-            json.loads(terminal.type("munkey-server", "run", "coordinator.toml", "--renew", "--now", "--json"))
-        )
-        status = json.loads(terminal.type("munkey-server", "request", self._request, *shown))
+        rounds = json.loads(terminal.type("munkey-server", "run", "coordinator.toml", "--renew", "--now", "--json"))
+        ended = utc_now()
+        self._check_round(rounds)
+        status = self._status()
         terminal.check("completed: no weights hold anything of the patient", lambda: status["state"] == "completed")
+        return (
+            ended - max(datetime.fromisoformat(site["acknowledged_at"]) for site in status["sites"])
+        ).total_seconds()
+
+    def _status(self) -> dict[str, Any]:
+        shown = ["--service", self._at.deletions, "--coordinator-dir", "coordinator", "--json"]
+        found: dict[str, Any] = json.loads(self._terminal.type("munkey-server", "request", self._request, *shown))
+        return found
+
+    def _certify(self) -> None:
+        terminal, at = self._terminal, self._at
         terminal.say("the certificate, checked with the public keys alone")
         self._collect_keys()
         about = ["--keys", "keys.json", "--identity", OFFICER, "--service", at.deletions]

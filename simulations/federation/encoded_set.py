@@ -47,7 +47,7 @@ class EncodedSet:
             **counts,
             "classes": classes,
             "encoder": self.encoder,
-            "digest": _digest(records),
+            "digest": dataset_digest(records),
         }
 
 
@@ -75,7 +75,8 @@ def load_encoded(
         return EncodedSet(name, encode_all(encoder, dataset, count), settings, encoder.fingerprint)
 
 
-def _digest(records: Dataset) -> str:
+def dataset_digest(records: Dataset) -> str:
+    """Return a digest of images and labels."""
     digest = hashlib.sha256(str(records.images.shape).encode())
     for column in (records.images, records.labels):
         digest.update(column.tobytes())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,8 +29,6 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.federation.consent import donate
 from fedmunkey.simulations.federation.partition import partition
-
-_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -60,12 +58,20 @@ class Encoded:
 class Hospital:
     """A simulated site and, for measuring only, the records that it was given.
 
-    `given` is every record that it began with: a measurement needs those that it has forgotten.
+    `given` is every record that it began with: a measurement needs those that it has forgotten. What it is tested on is
+    among them, unless it is `tested` on records that hospitals share, and `validated` on so many.
     """
 
     name: str
     folder: SiteFolder
     given: Encoded
+    tested: Encoded | None = None
+    validated: int | None = None
+
+    @property
+    def test(self) -> Encoded:
+        """The records that the hospital is tested on."""
+        return self.given.split(Split.TEST) if self.tested is None else self.tested
 
 
 def encode_all(encoder: Encoder, dataset: Dataset, progress: Callable[[int], None] | None = None) -> Encoded:
@@ -89,6 +95,27 @@ def give(everything: Encoded, parts: Sequence[Dataset], sites_dir: Path) -> list
     return hospitals
 
 
+def share_out(
+    everything: Encoded, homes: NDArray[np.int64], hospitals: int, sites_dir: Path, *, shares: bool
+) -> list[Hospital]:
+    """Return hospitals that hold their training records only; nothing is written.
+
+    `homes` (n,) says where each record is, -1 for held-out ones. All hospitals are tested on the same test records, or
+    with `shares` each on as many of its own.
+    """
+    test = everything.split(Split.TEST)
+    count, validation = len(test.records), int((everything.records.splits == Split.VAL.value).sum())
+    order = np.argsort(homes, kind="stable")
+    places = np.split(order, np.searchsorted(homes[order], np.arange(hospitals + 1)))[1:-1]
+    found = []
+    for number, rows in enumerate(places, start=1):
+        name = hospital_name(number)
+        tested = test.select(np.arange(number - 1, count, hospitals)) if shares else test
+        validated = len(range(number - 1, validation, hospitals)) if shares else validation
+        found.append(Hospital(name, SiteFolder(sites_dir / name), everything.select(rows), tested, validated))
+    return found
+
+
 def divide(images: Encoded, hospitals: int, *, alpha: float, permanent: float, seed: int) -> list[Hospital]:
     """Divide records among hospitals without key stores, some of them given for good; each seed divides another way."""
     dataset = donate(images.records, permanent, seed)
@@ -108,7 +135,8 @@ def open_hospital(
     key = noise_key(settings, hospital.name)
     with hospital.folder.create(hospital.name, settings, encoder, shape, noise_key=key) as store:
         secret.write(hospital.folder.secret)
-        enrol(store, _batches(hospital.given), secret, progress=progress)
+        # One transaction: a hospital has all of its records or none.
+        enrol(store, [(hospital.given.records, hospital.given.encoding)], secret, progress=progress)
         if settings.guarantee is not Guarantee.EXACT:
             list_arrivals(store)
 
@@ -137,9 +165,3 @@ def held_out_of(queries: Encoded, bank: Encoded, settings: Settings, shape: Mode
     """Return records with their neighbours among a bank's records."""
     lists = nearest(queries.encoding.keys, bank.encoding.keys, Recipe.of(settings).neighbours + SLACK)
     return HeldOut(queries.inputs(shape), torch.from_numpy(queries.records.labels), lists)
-
-
-def _batches(records: Encoded) -> Iterator[tuple[Dataset, Encoding]]:
-    for start in range(0, len(records.records), _BATCH):
-        part = records.select(np.arange(start, min(start + _BATCH, len(records.records))))
-        yield part.records, part.encoding

@@ -90,7 +90,7 @@ def measure(
     asked = _Asked([], [], [], [], [])
     for hospital in hospitals:
         given = hospital.given
-        test = given.split(Split.TEST)
+        test = hospital.test
         about_test = answers.answer(hospital.name, test)
         if hospital.name in answers.sites:
             common = answers.common(hospital.name, test) if isinstance(answers, MixedAnswers) else about_test

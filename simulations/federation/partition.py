@@ -17,20 +17,28 @@ _ENOUGH_RECORDS = 10
 
 
 def partition(dataset: Dataset, hospitals: int, *, alpha: float, seed: int) -> list[Dataset]:
-    """Divide the training records among hospitals, and give every hospital all held-out records.
+    """Divide the training records among hospitals as `homes_of`, and give every hospital all held-out records.
+
+    The held-out splits are the same everywhere, because hospitals that are tested on different records cannot be
+    compared with each other, with another `alpha` or with a run without the federation. Each part has its records in
+    the order of `dataset`.
+    """
+    homes = homes_of(dataset, hospitals, alpha=alpha, seed=seed)
+    return [dataset.select((homes < 0) | (homes == hospital)) for hospital in range(hospitals)]
+
+
+def homes_of(dataset: Dataset, hospitals: int, *, alpha: float, seed: int) -> NDArray[np.int64]:
+    """Return (n,) the hospital, from 0, of each training record, and -1 for held-out ones.
 
     For each class, the hospitals' shares are drawn from a Dirichlet distribution with concentration `alpha`: the
     smaller it is, the fewer hospitals have most of a class. Hsu et al. (2019, arXiv 1909.06335) draw each hospital's
     mixture of classes instead; drawing each class's shares, as Yurochkin et al. (2019, arXiv 1905.12022) do, uses every
     record. A subject's training records stay together; for its place a subject counts with its most frequent label.
 
-    The held-out splits are the same everywhere, because hospitals that are tested on different records cannot be
-    compared with each other, with another `alpha` or with a run without the federation.
-
-    `alpha` is above 0; `inf` gives every hospital the same share of each class. Each part has its records in the order
-    of `dataset`. Every hospital has at least one subject with training records and, where subjects are small enough, at
-    least min(10, N / (2 * hospitals)) training records of all N. Raises `InvalidSetting` if `hospitals` or `alpha` is
-    out of range; `InvalidDataset` if fewer subjects than hospitals have training records.
+    `alpha` is above 0; `inf` gives every hospital the same share of each class. Every hospital has at least one subject
+    with training records and, where subjects are small enough, at least min(10, N / (2 * hospitals)) training records
+    of all N. Raises `InvalidSetting` if `hospitals` or `alpha` is out of range; `InvalidDataset` if fewer subjects than
+    hospitals have training records.
     """
     if hospitals < 1:
         raise InvalidSetting(f"{hospitals} hospitals are too few; give at least 1")
@@ -53,7 +61,7 @@ def partition(dataset: Dataset, hospitals: int, *, alpha: float, seed: int) -> l
     _feed(homes, sizes, hospitals, enough, generator)
     row_homes = np.full(len(dataset), -1)
     row_homes[train] = homes[subjects]
-    return [dataset.select(~train | (row_homes == hospital)) for hospital in range(hospitals)]
+    return row_homes
 
 
 def _majority_labels(subjects: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:

@@ -15,6 +15,7 @@ from fedmunkey.simulations.reporting.charts.measures import draw_measures
 from fedmunkey.simulations.reporting.charts.roc import draw_roc
 from fedmunkey.simulations.reporting.charts.rounds import Series, draw_deletions, draw_rounds
 from fedmunkey.simulations.reporting.charts.tradeoff import draw_tradeoff
+from fedmunkey.simulations.reporting.many_hospitals import MOST_LISTED, QUANTILES, spread
 from fedmunkey.simulations.reporting.templating import environment
 
 
@@ -28,14 +29,25 @@ def render_html(document: Mapping[str, Any]) -> str:
 def run_charts(run: Mapping[str, Any]) -> dict[str, Chart]:
     """Return the drawings of a run that has anything to draw: its `accuracy`, and what was `forgotten`."""
     numbers = [event["number"] for event in run["rounds"]]
-    hospitals = {
-        one["name"]: _curve(numbers, [event["evaluation"].get(one["name"], {}) for event in run["rounds"]])
-        for one in run["hospitals"]
-    }
+    hospitals = _hospital_curves(run, numbers)
     marks = [{"round": done["round"], "label": done["plan"]} for done in run["deletions"]]
-    accuracy = draw_rounds(_curve(numbers, [event["mean"] for event in run["rounds"]]), marks, hospitals)
+    label = "each hospital" if len(hospitals) == len(run["hospitals"]) else "a tenth and nine tenths of hospitals"
+    means = _curve(numbers, [event["mean"] for event in run["rounds"]])
+    accuracy = draw_rounds(means, marks, hospitals, label=label)
     forgotten = draw_confidence(run["confidence"]) if run["deletions"] else None
     return {name: drawn for name, drawn in (("accuracy", accuracy), ("forgotten", forgotten)) if drawn is not None}
+
+
+def _hospital_curves(run: Mapping[str, Any], numbers: Sequence[int]) -> dict[str, Series]:
+    """Return a curve for each hospital, or of many those below which a tenth and nine tenths of them are."""
+    found = {
+        one["name"]: [event["evaluation"].get(one["name"], {}) for event in run["rounds"]] for one in run["hospitals"]
+    }
+    if len(found) > MOST_LISTED:
+        rounds = [spread(one.get("test-accuracy") for one in event["evaluation"].values()) for event in run["rounds"]]
+        tenths = {name: place for place, (name, share) in enumerate(QUANTILES) if share in (0.1, 0.9)}
+        found = {f"{name} of hospitals": [{"test-accuracy": one[at]} for one in rounds] for name, at in tenths.items()}
+    return {name: _curve(numbers, events) for name, events in found.items()}
 
 
 def _curve(numbers: Sequence[int], found: Sequence[Mapping[str, Any]]) -> Series:

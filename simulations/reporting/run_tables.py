@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmunkey.common.deletions.status_words import loss_words
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
+from fedmunkey.simulations.reporting.many_hospitals import MOST_LISTED, QUANTILES, at_the_ends, spread, spread_rows
 from fedmunkey.simulations.reporting.numerals import UNKNOWN, decimals, figure
 
 Row = tuple[str, ...]
@@ -15,6 +16,7 @@ ACCURACY = ("model", "TA %", "own mix %", "macro-F1 %", "training s")
 DELETIONS = ("deletion", "guarantee", "entries", "took", "vs retraining", "", "TA %", "RA %", "FA %", "MIA %")
 HOSPITALS = ("hospital", "training", "validation", "test", "subjects", "training records of each class")
 _FOUR = ("test_accuracy", "retain_accuracy", "forget_accuracy", "membership")
+_SPLITS = ("train", "val", "test")
 _MODELS = {
     "oracle": "MUNKEY retrained without the forgotten (oracle)",
     "plain-vit": "plain ViT, federated",
@@ -52,12 +54,20 @@ def mix_headings(run: Mapping[str, Any]) -> Row:
 
 
 def mix_rows(run: Mapping[str, Any]) -> list[Row]:
-    """Return each hospital's test accuracies, for the federation's case mix and for its own."""
-    both = [(found["per_hospital"], found["own_per_hospital"]) for _, found in _asked_each(run)]
-    return [
-        (name, *(decimals(mix.get(name)) for found in both for mix in found))
-        for name in (hospital["name"] for hospital in run["hospitals"])
-    ]
+    """Return each hospital's test accuracies, for the federation's case mix and for its own.
+
+    Of many hospitals these are quantiles, and the hospitals with the least and the most for their own case mix.
+    """
+    mixes = [mix for _, found in _asked_each(run) for mix in (found["per_hospital"], found["own_per_hospital"])]
+    names = _names(run)
+
+    def row(name: str) -> Row:
+        return name, *(decimals(mix.get(name)) for mix in mixes)
+
+    if len(names) <= MOST_LISTED:
+        return [row(name) for name in names]
+    columns = [[mix.get(name) for name in names] for mix in mixes]
+    return [*spread_rows(columns, decimals), *map(row, at_the_ends(names, columns[1]))]
 
 
 def _asked_each(run: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -66,28 +76,48 @@ def _asked_each(run: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return found
 
 
+def round_headings(run: Mapping[str, Any]) -> Row:
+    """Return the headings of `round_rows`."""
+    names = _names(run)
+    return "round", *(names if len(names) <= MOST_LISTED else [name for name, _ in QUANTILES]), "mean"
+
+
 def round_rows(run: Mapping[str, Any]) -> list[Row]:
-    """Return test accuracy in percent after each round: its number, every hospital's, and the mean."""
-    names = [hospital["name"] for hospital in run["hospitals"]]
-    rows = []
+    """Return test accuracy in percent after each round: its number, every hospital's or quantiles, and the mean."""
+    names, rows = _names(run), []
     for event in run["rounds"]:
-        found = [*(event["evaluation"].get(name, {}) for name in names), event["mean"]]
-        shares = [one.get("test-accuracy") for one in found]
-        rows.append((str(event["number"]), *(UNKNOWN if one is None else decimals(100 * one) for one in shares)))
+        shares = [event["evaluation"].get(name, {}).get("test-accuracy") for name in names]
+        shares = shares if len(names) <= MOST_LISTED else spread(shares)
+        shown = [*shares, event["mean"].get("test-accuracy")]
+        rows.append((str(event["number"]), *(UNKNOWN if one is None else decimals(100 * one) for one in shown)))
     return rows
 
 
 def hospital_rows(run: Mapping[str, Any]) -> list[Row]:
-    """Return what each hospital began with, below the headings `HOSPITALS`."""
-    return [
-        (
-            one["name"],
-            *(figure(one["records"][split]) for split in ("train", "val", "test")),
+    """Return what each hospital began with, below the headings `HOSPITALS`.
+
+    Of many hospitals these are quantiles, and the hospitals with the fewest and the most training records.
+    """
+    hospitals = {one["name"]: one for one in run["hospitals"]}
+    rows = {
+        name: (
+            name,
+            *(figure(one["records"][split]) for split in _SPLITS),
             figure(one["subjects"]),
-            ", ".join(f"{name}: {count}" for name, count in one["classes"].items()),
+            ", ".join(f"{label}: {count}" for label, count in one["classes"].items()),
         )
-        for one in run["hospitals"]
-    ]
+        for name, one in hospitals.items()
+    }
+    if len(rows) <= MOST_LISTED:
+        return list(rows.values())
+    columns = [[float(one["records"][split]) for one in hospitals.values()] for split in _SPLITS]
+    columns.append([float(one["subjects"]) for one in hospitals.values()])
+    quantiles = spread_rows(columns, lambda value: UNKNOWN if value is None else figure(round(value)))
+    return [*((*row, "") for row in quantiles), *(rows[name] for name in at_the_ends(list(rows), columns[0]))]
+
+
+def _names(run: Mapping[str, Any]) -> list[str]:
+    return [hospital["name"] for hospital in run["hospitals"]]
 
 
 def deletion_title(run: Mapping[str, Any]) -> str:
@@ -106,6 +136,12 @@ def closing_line(run: Mapping[str, Any]) -> str:
         whose = f"But {_plans(done)}" if claims else "A deletion here"
         claims.append(f"{whose} is {guarantee}: {guarantee.remains}{_bound(guarantee, done)}.")
     return " ".join(claims)
+
+
+def renewal_line(run: Mapping[str, Any]) -> str:
+    """Return how fast weights were renewed after the deletions, the slowest of all; empty if none were."""
+    found = [seconds for done in run["deletions"] if (seconds := done["seconds"]["renewed"]) is not None]
+    return f"Renewed weights were at every site within {max(found):.1f} s of the last answer" if found else ""
 
 
 def _by_guarantee(run: Mapping[str, Any]) -> Iterator[tuple[Guarantee, list[dict[str, Any]]]]:

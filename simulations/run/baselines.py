@@ -116,7 +116,7 @@ def run_baseline(name: Baseline, comparison: Comparison) -> BaselineResult:
         return BaselineResult(name, seconds, *means, {}, {}, found)
     common, own, f1s = {}, {}, []
     for hospital in hospitals:
-        test, train = hospital.given.split(Split.TEST), records[hospital.name]
+        test, train = hospital.test, records[hospital.name]
         said, labels = common_answers(trained, hospital.name, test), torch.from_numpy(test.records.labels)
         common[hospital.name] = 100 * accuracy(said, labels)
         own[hospital.name] = 100 * own_mix_accuracy(trained.answer(hospital.name, test), test, train)

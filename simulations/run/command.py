@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import EncoderOption, JsonOption, SettingOption, WeightsOption
@@ -28,12 +29,17 @@ from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.reporting.html import run_charts
 from fedmunkey.simulations.run.baselines import Baseline
-from fedmunkey.simulations.run.experiment import Experiment
+from fedmunkey.simulations.run.experiment import MOST_WHOLE, Experiment, HeldOutUse
+from fedmunkey.simulations.run.flower_runtime import RAY_ADDRESS
+from fedmunkey.simulations.run.kept_run import KeptRun
 from fedmunkey.simulations.run.report import accuracy_table, deletion_table
 from fedmunkey.simulations.run.run import simulate
 
+_WITH_RESUME = ("resume", "as_json")
+
 
 def run(
+    context: typer.Context,
     data: DataOption = "digits",
     hospitals: HospitalsOption = 5,
     delete: Annotated[
@@ -57,15 +63,37 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Folder of this run; runs/DATA-TIME by default.")] = None,
     data_dir: DataDirOption = None,
     cores: Annotated[int | None, typer.Option(min=1, help="Hospitals that train at the same time.")] = None,
+    held_out: Annotated[
+        HeldOutUse,
+        typer.Option(
+            help="Test records that a hospital is tested on: the whole, or a share, another one in each round; "
+            f"auto takes shares above {MOST_WHOLE} hospitals."
+        ),
+    ] = HeldOutUse.AUTO,
     deletion_service: Annotated[
         str, typer.Option(help="Address of a running deletion service that knows the hospitals; starts one if empty.")
     ] = "",
+    ray_address: Annotated[
+        str, typer.Option(envvar=RAY_ADDRESS, help="Address of a Ray cluster to run on; starts Ray here if empty.")
+    ] = "",
+    storage: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the hospitals' files, which all of a cluster's nodes have at this path."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a run that was cut off: go on from its last round, with all that was asked for."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train a federation of simulated hospitals, delete while it trains, and report what was known before and after.
 
     Example: munkey-sim run --hospitals 5 --delete records:5%@3 --delete subjects:10@4 --delete site:2@5
     """
+    if resume is not None:
+        _refuse_others(context)
+        _show(KeptRun(resume).read(), as_json, resume=True)
+        return
     overrides = given_settings(
         setting,
         guarantee=guarantee and guarantee.value,
@@ -91,11 +119,28 @@ def run(
         baselines=[] if no_baselines else baseline or standard,
         output=output or default,
         cores=cores or usable_cores(),
+        held_out=held_out,
+        ray_address=ray_address,
+        storage=storage,
         deletion_service=deletion_service,
         command=command_line.typed(),
     )
+    _show(experiment, as_json)
+
+
+def _refuse_others(context: typer.Context) -> None:
+    """Raise `InvalidSetting` if anything but `--json` is typed beside `--resume`."""
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if name not in _WITH_RESUME and source is not None and source.name == "COMMANDLINE":
+            raise InvalidSetting(
+                f"--resume goes on with what the run was asked for; leave --{name.replace('_', '-')} out"
+            )
+
+
+def _show(experiment: Experiment, as_json: bool, *, resume: bool = False) -> None:
     with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
-        document = simulate(experiment, progress)
+        document = simulate(experiment, progress, resume=resume)
     paths = write_report(document, experiment.output)
     for name, chart in run_charts(document).items():
         chart.save(experiment.output / f"{name}.png")

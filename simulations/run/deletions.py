@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.client.deletions.agent import DeletionAgent
 from fedmunkey.client.learning.bank import read_bank
 from fedmunkey.common.closed_form.release import Release, is_release, read_release
 from fedmunkey.common.deletions.references import FederationSecret
@@ -30,7 +27,7 @@ from fedmunkey.common.deletions.words import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.errors import FederationStopped, FedmunkeyError
+from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model import Munkey
 from fedmunkey.common.model.recipe import Recipe
@@ -43,12 +40,13 @@ from fedmunkey.simulations.federation.answers import Answers, HospitalBank, Munk
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.federation.solved_federation import SolvedAnswers, SolvedPlace, solve_federation
+from fedmunkey.simulations.run.agents import Hear
+from fedmunkey.simulations.run.kept_run import KeptRun
 from fedmunkey.simulations.run.plan import DeletionKind, ResolvedDeletion, forget_rows
-
-logger = logging.getLogger(__name__)
 
 _ANSWER_SECONDS = 120.0
 _POLL_SECONDS = 0.01
+_BEFORE, _AFTER = "before", "after"
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,9 @@ class DeletionDriver:
     """Sends each planned deletion when its round opens, and measures what the model knew before and after.
 
     Requests go to the `deletion-service` of the settings; the secret makes the references in them. The first model has
-    the shared weights before any training. `on_deletion` is called with each deletion that was carried out.
+    the shared weights before any training. What is measured is kept, so that `take_up` finds what an earlier process
+    has done. `hear` is told which hospitals have got orders. `on_deletion` is called with each deletion that was
+    carried out.
     """
 
     plan: Sequence[ResolvedDeletion]
@@ -140,8 +140,11 @@ class DeletionDriver:
     settings: Settings
     secret: FederationSecret
     first_model: Munkey | Release
+    kept: KeptRun | None = None
+    hear: Hear = lambda _: None
     on_deletion: Callable[[CarriedOut], None] | None = None
     done: list[CarriedOut] = field(default_factory=list)
+    _places: dict[str, tuple[int, SolvedPlace | None]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def open_round(self, number: int) -> None:
@@ -153,6 +156,16 @@ class DeletionDriver:
                 if self.on_deletion is not None:
                     self.on_deletion(carried_out)
 
+    def take_up(self) -> None:
+        """Take for done what an earlier process has carried out; what it had only begun is carried out to its end."""
+        with self._lock, DeletionChannel(self.settings.deletion_service) as service:
+            for position, deletion in enumerate(self.plan):
+                before, after = (self._measured(position, when) for when in (_BEFORE, _AFTER))
+                if before is None or after is None:
+                    break
+                statuses = tuple(service.get(each.request_id) for each in self._requests(deletion, position))
+                self.done.append(CarriedOut(deletion, statuses, before, after))
+
     def measure_now(self, model: Munkey | Release) -> Measurement:
         """Measure a model with the banks as they are, on everything that has been forgotten."""
         gone = self._rows(self.plan[: len(self.done)])
@@ -163,11 +176,21 @@ class DeletionDriver:
         position = len(self.done)
         forgotten = self._rows([deletion])
         gone = self._rows(self.plan[: position + 1])
-        before = self._measure(model, forgotten, gone)
+        before = self._measured(position, _BEFORE) or self._measure(model, forgotten, gone)
+        self._keep(position, _BEFORE, before)
         requests = list(self._requests(deletion, position))
         with DeletionChannel(self.settings.deletion_service) as service:
-            statuses = tuple(_carry_out(service, request) for request in requests)
-        return CarriedOut(deletion, statuses, before, self._measure(model, forgotten, gone, renewed=True))
+            statuses = _carry_out(service, requests, self.hear)
+        after = self._measure(model, forgotten, gone, renewed=True)
+        self._keep(position, _AFTER, after)
+        return CarriedOut(deletion, statuses, before, after)
+
+    def _measured(self, position: int, when: str) -> Measurement | None:
+        return None if self.kept is None else self.kept.measurement(position, when)
+
+    def _keep(self, position: int, when: str, found: Measurement) -> None:
+        if self.kept is not None and self.kept.measurement(position, when) is None:
+            self.kept.note_measurement(position, when, found)
 
     def _requests(self, deletion: ResolvedDeletion, position: int) -> Iterator[DeletionRequest]:
         """Yield one request for each hospital whose records go, each subject, or the site."""
@@ -204,7 +227,7 @@ class DeletionDriver:
     ) -> Measurement:
         answers: Answers
         if isinstance(model, Release):
-            places = {hospital.name: _read_place(hospital, model) for hospital in self.hospitals}
+            places = {hospital.name: self._read_place(hospital, model) for hospital in self.hospitals}
             answers = SolvedAnswers(model, places, self.settings)
             if renewed:
                 answers = solve_federation(places, self.settings, model.feature_map)
@@ -213,35 +236,19 @@ class DeletionDriver:
             answers = MunkeyAnswers(model, banks, self.settings)
         return measure(answers, self.hospitals, forgotten, gone)
 
+    def _read_place(self, hospital: Hospital, release: Release) -> SolvedPlace:
+        """Return what a hospital's key store holds, which is read anew where deletions have changed it."""
+        with hospital.folder.open() as store:
+            generation, (known, place) = store.generation, self._places.get(hospital.name, (-1, None))
+            if place is None or known != generation:
+                place = SolvedPlace.of_store(store, release.feature_map)
+                self._places[hospital.name] = generation, place
+            return place
+
 
 def read_weights(path: Path) -> Munkey | Release:
     """Read the shared weights that a coordinator wrote, trained or solved for."""
     return read_release(path) if is_release(path) else read_checkpoint(path).model()
-
-
-@contextlib.contextmanager
-def running_agents(hospitals: Sequence[Hospital], settings: Settings) -> Iterator[None]:
-    """Run one deletion agent for each hospital, each with a key store connection and a channel of its own."""
-    stop = threading.Event()
-    with contextlib.ExitStack() as stack:
-        for hospital in hospitals:
-            store = stack.enter_context(hospital.folder.open())
-            service = DeletionChannel(settings.deletion_service)
-            agent = DeletionAgent(store, service)
-            thread = threading.Thread(target=_run, args=(agent, stop), name=f"agent-{hospital.name}", daemon=True)
-            thread.start()
-            stack.callback(thread.join)
-            stack.callback(service.close)
-        stack.callback(stop.set)
-        yield
-
-
-def _run(agent: DeletionAgent, stop: threading.Event) -> None:
-    """Run an agent until it is stopped or the service refuses the site; the site's next round says why, too."""
-    try:
-        agent.run(stop)
-    except FedmunkeyError as error:
-        logger.error("%s", error)
 
 
 def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
@@ -250,18 +257,18 @@ def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
         return HospitalBank(bank, store.records.read_keys(bank.entries))
 
 
-def _read_place(hospital: Hospital, release: Release) -> SolvedPlace:
-    with hospital.folder.open() as store:
-        return SolvedPlace.of_store(store, release.feature_map)
+def _carry_out(service: DeletionService, requests: Sequence[DeletionRequest], hear: Hear) -> tuple[RequestStatus, ...]:
+    """Submit requests, have the addressed sites hear them, and ask until all of these have answered."""
+    for request in requests:
+        service.submit(request)
+    submitted = [service.get(request.request_id) for request in requests]
+    hear(sorted({progress.site for status in submitted for progress in status.sites}))
+    return tuple(_wait_for(service, request.request_id) for request in requests)
 
 
-def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestStatus:
-    """Submit a request and ask until every addressed site has answered."""
+def _wait_for(service: DeletionService, request_id: str) -> RequestStatus:
     deadline = time.monotonic() + _ANSWER_SECONDS
-    request_id = request.request_id
-    service.submit(request)
     while True:
-        time.sleep(_POLL_SECONDS)
         status = service.get(request_id)
         if status.state.answered:
             if status.state not in (RequestState.ERASED, RequestState.COMPLETED):
@@ -269,3 +276,4 @@ def _carry_out(service: DeletionService, request: DeletionRequest) -> RequestSta
             return status
         if time.monotonic() > deadline:
             raise FederationStopped(f"deletion request {request_id} had no answer in {_ANSWER_SECONDS:.0f} s")
+        time.sleep(_POLL_SECONDS)

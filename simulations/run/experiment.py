@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations.run.baselines import Baseline
+
+MOST_WHOLE = 20
+"""Hospitals above which each is tested on a share, if nothing else is asked for."""
+
+
+class HeldOutUse(StrEnum):
+    """On which test records hospitals are tested: all on the whole, or each on a share, another one in each round."""
+
+    AUTO = "auto"
+    WHOLE = "whole"
+    SHARES = "shares"
 
 
 @dataclass(frozen=True)
@@ -32,8 +44,14 @@ class Experiment:
         Folder of the run; must be absent or empty.
     cores : int
         Hospitals that train at the same time.
+    held_out : HeldOutUse
+        On which test records each hospital is tested.
     deletion_service : str
         Address of a running service; empty starts one.
+    ray_address : str
+        Of a Ray cluster that is there; empty starts Ray on this machine.
+    storage : Path or None
+        Where the hospitals' folders lie, if not in the output folder; every node of a cluster has it at this path.
     command : str
         As it was typed.
     """
@@ -48,5 +66,20 @@ class Experiment:
     baselines: Sequence[Baseline]
     output: Path
     cores: int
+    held_out: HeldOutUse = HeldOutUse.AUTO
     deletion_service: str = ""
+    ray_address: str = ""
+    storage: Path | None = None
     command: str = "munkey-sim run"
+
+    @property
+    def shared_folder(self) -> Path:
+        """Where the hospitals' folders lie, and the held-out records that they share."""
+        return self.storage or self.output
+
+    @property
+    def in_shares(self) -> bool:
+        """Whether each hospital is tested on a share of the test records."""
+        if self.held_out is HeldOutUse.AUTO:
+            return self.hospitals > MOST_WHOLE
+        return self.held_out is HeldOutUse.SHARES

@@ -26,6 +26,7 @@ from fedmunkey.simulations.reporting.run_tables import (
     closing_line,
     deletion_rows,
     deletion_title,
+    renewal_line,
 )
 from fedmunkey.simulations.run.baselines import Baseline, BaselineResult
 from fedmunkey.simulations.run.deletions import CarriedOut
@@ -68,7 +69,7 @@ def run_document(
             "privacy_loss": loss_document(_privacy_loss(settings, rounds)),
         },
         "rounds": list(rounds),
-        "deletions": [_describe_deletion(done, oracle) for done in deletions],
+        "deletions": [_describe_deletion(done, oracle, _renewed(done, rounds)) for done in deletions],
         "final": {
             "test_accuracy": _percent(last["mean"].get("test-accuracy")),
             "test_macro_f1": _percent(last["mean"].get("test-macro-f1")),
@@ -110,8 +111,10 @@ def deletion_table(run: Mapping[str, Any]) -> Table:
         for row in rows:
             table.add_row(*row)
         table.add_section()
+    captions = [renewal_line(run)]
     if "oracle" in run["baselines"]:
-        table.caption = f"Average Gap to the oracle at the end: {decimals(run['final']['average_gap'])} points"
+        captions.append(f"Average Gap to the oracle at the end: {decimals(run['final']['average_gap'])} points")
+    table.caption = "\n".join(filter(None, captions))
     return table
 
 
@@ -128,13 +131,22 @@ def _describe(hospital: Hospital) -> dict[str, Any]:
     labels, counts = np.unique(train.labels, return_counts=True)
     return {
         "name": hospital.name,
-        "records": {split.value: int((records.splits == split.value).sum()) for split in Split},
+        "records": {
+            Split.TRAIN.value: len(train),
+            Split.VAL.value: len(records.split(Split.VAL)) if hospital.validated is None else hospital.validated,
+            Split.TEST.value: len(hospital.test.records),
+        },
         "subjects": len(np.unique(train.subject_ids)),
         "classes": {records.class_names[label]: int(count) for label, count in zip(labels, counts, strict=True)},
     }
 
 
-def _describe_deletion(done: CarriedOut, oracle: BaselineResult | None) -> dict[str, Any]:
+def _renewed(done: CarriedOut, rounds: Sequence[Mapping[str, Any]]) -> float | None:
+    """Return in how many seconds the round behind a deletion had brought every site its weights; None if trained."""
+    return next((event["release_seconds"] for event in rounds if event["number"] == done.deletion.planned.round), None)
+
+
+def _describe_deletion(done: CarriedOut, oracle: BaselineResult | None, renewed: float | None) -> dict[str, Any]:
     seconds = {"site": float(np.median(done.site_seconds)), "request": float(np.median(done.seconds))}
     return {
         "plan": str(done.deletion.planned),
@@ -146,7 +158,7 @@ def _describe_deletion(done: CarriedOut, oracle: BaselineResult | None) -> dict[
         "guarantee": done.guarantee.value if done.guarantee else None,
         "record_loss": loss_document(done.record_loss),
         "subject_loss": loss_document(done.subject_loss),
-        "seconds": {**seconds, "slowest_request": max(done.seconds)},
+        "seconds": {**seconds, "slowest_request": max(done.seconds), "renewed": renewed},
         "times_faster": {what: oracle.seconds / took for what, took in seconds.items()} if oracle else None,
         "before": _figures(done.before),
         "after": _figures(done.after),

@@ -6,10 +6,11 @@ import contextlib
 import json
 import logging
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,19 @@ from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import EVENTS, FINISHED, LAST, ROUND, STOPPED, WAITING
 from fedmunkey.simulations.federation.consent import donate
-from fedmunkey.simulations.federation.hospitals import Hospital, encode_all, give, open_hospital
-from fedmunkey.simulations.federation.partition import partition
+from fedmunkey.simulations.federation.encoded_set import dataset_digest
+from fedmunkey.simulations.federation.enrolling import HELD_OUT, enrol_all, share_held_out
+from fedmunkey.simulations.federation.hospitals import Encoded, Hospital, encode_all, share_out
+from fedmunkey.simulations.federation.partition import homes_of
 from fedmunkey.simulations.federation.sources import load_dataset
+from fedmunkey.simulations.programs.machine import torch_threads
 from fedmunkey.simulations.programs.progress import Progress
+from fedmunkey.simulations.run.agents import running_agents
 from fedmunkey.simulations.run.baselines import Comparison, run_baselines
-from fedmunkey.simulations.run.deletions import DeletionDriver, read_weights, running_agents
+from fedmunkey.simulations.run.deletions import DeletionDriver, read_weights
 from fedmunkey.simulations.run.experiment import Experiment
 from fedmunkey.simulations.run.flower_runtime import running_federation
+from fedmunkey.simulations.run.kept_run import COORDINATOR, KeptRun
 from fedmunkey.simulations.run.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
 from fedmunkey.simulations.run.report import run_document
 
@@ -59,42 +65,57 @@ _OWN = {
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Everything that is known and checked before anything is written."""
+    """Everything that is known and checked before anything is written; `data` is the data set's digest."""
 
     settings: Settings
     shape: ModelShape
     first_model: Munkey | Release
     encoder: Encoder
     hospitals: list[Hospital]
+    held_out: Encoded
     plan: tuple[ResolvedDeletion, ...]
+    data: str
 
 
-def simulate(experiment: Experiment, progress: Progress) -> dict[str, Any]:
+def simulate(experiment: Experiment, progress: Progress, *, resume: bool = False) -> dict[str, Any]:
     """Run a simulation and return the document of its report.
+
+    `resume` goes on with what the output folder holds: with the round after the last that has ended, or from the
+    beginning where not all hospitals had enrolled their records. What a strategy other than `fedavg` remembers from
+    round to round is lost with the process that was cut off.
 
     Raises `FedmunkeyError` if something that was asked for cannot be used, before anything is written; or if the
     federation stopped.
     """
     start = time.perf_counter()
-    prepared = _prepare(experiment, progress)
-    settings = prepared.settings
-    secret = FederationSecret.generate()
-    _make_folder(experiment.output)
-    with progress.counting("enrolling records", sum(len(h.given.records) for h in prepared.hospitals)) as count:
-        for hospital in prepared.hospitals:
-            open_hospital(hospital, settings, prepared.encoder, prepared.shape, secret, count)
-    prepared_seconds = time.perf_counter() - start
+    kept = KeptRun(experiment.output)
+    prepared = _prepare(experiment, progress, kept if resume else None)
+    earlier = kept.prepared_seconds() if resume else None
+    if earlier is None:
+        secret = _enrol(experiment, prepared, kept, progress)
+        prepared_seconds = time.perf_counter() - start
+        kept.note_prepared(prepared_seconds)
+    else:
+        secret, prepared_seconds = prepared.hospitals[0].folder.read_secret(), earlier
+    settings, rounds_before = prepared.settings, kept.rounds()
+    if len(rounds_before) < settings.rounds:
+        prepared = replace(prepared, settings=settings.replace(resume_run=kept.take_up_rounds()))
     names = [hospital.name for hospital in prepared.hospitals]
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(Ledger(experiment.output / "ledger.sqlite"))
         for name in names:
             ledger.register(name)
-        settings, driver = stack.enter_context(_served(experiment, prepared, ledger, secret, progress))
+        settings, driver = stack.enter_context(_served(experiment, prepared, ledger, secret, kept, progress))
         stack.enter_context(_logged(experiment.output / LOGS / "simulation.log"))
-        stack.enter_context(running_agents(prepared.hospitals, settings))
+        driver.hear = stack.enter_context(running_agents(prepared.hospitals, settings))
         training_start = time.perf_counter()
-        rounds = _train(experiment, settings, progress)
-        training_seconds = time.perf_counter() - training_start
+        driver.take_up()
+        rounds = rounds_before
+        if len(rounds) < settings.rounds:
+            rounds = _train(experiment, settings, progress)
+        # What comes from here on is about the whole run.
+        settings = settings.replace(resume_run=False)
+        training_seconds = time.perf_counter() - training_start + sum(event["seconds"] for event in rounds_before)
         final = driver.measure_now(read_weights(Path(settings.output_dir) / LAST))
     forgotten = dict(zip(names, forget_rows(prepared.plan, len(names)), strict=True))
     alike = settings.replace(num_rounds=0) if settings.guarantee is Guarantee.EXACT else settings
@@ -114,11 +135,27 @@ def simulate(experiment: Experiment, progress: Progress) -> dict[str, Any]:
     )
 
 
-def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
+def _enrol(experiment: Experiment, prepared: _Prepared, kept: KeptRun, progress: Progress) -> FederationSecret:
+    """Make the run's folder and its hospitals; return the secret that they share."""
+    secret = FederationSecret.generate()
+    _make_folder(experiment.output)
+    # What an earlier process has begun and not finished.
+    shutil.rmtree(prepared.settings.sites_dir, ignore_errors=True)
+    kept.begin(experiment, prepared.data)
+    with progress.counting("enrolling records", sum(len(h.given.records) for h in prepared.hospitals)) as count:
+        about = prepared.settings, prepared.encoder, prepared.shape, secret
+        enrol_all(prepared.hospitals, *about, cores=experiment.cores, progress=count)
+    folder = experiment.shared_folder.resolve() / HELD_OUT
+    share_held_out(prepared.held_out, prepared.hospitals, folder, secret, prepared.shape, shares=experiment.in_shares)
+    return secret
+
+
+def _prepare(experiment: Experiment, progress: Progress, resumed: KeptRun | None) -> _Prepared:
     """Read and check everything; nothing is written."""
     output = experiment.output
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise InvalidSetting(f"{output} is there already and not empty; name another folder with --output")
+    for folder, option in ((output, "--output"), (experiment.shared_folder, "--storage")):
+        if resumed is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InvalidSetting(f"{folder} is there already and not empty; name another folder with {option}")
     own = next((name for name in experiment.overrides if name in _OWN), None)
     if own is not None:
         raise InvalidSetting(f"{own} = {experiment.overrides[own]}: a simulation sets this itself; {_OWN[own]}")
@@ -137,13 +174,16 @@ def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
     if plan and experiment.deletion_service:
         raise InvalidDeletion("a plan of deletions needs the simulation's own deletion service; leave one of them out")
     dataset = load_dataset(experiment.data, data_dir=experiment.data_dir, seed=settings.seed)
+    data = dataset_digest(dataset)
+    if resumed is not None:
+        resumed.check_data(data)
     dataset = donate(dataset, experiment.permanent or 0.0, settings.seed)
     settings = settings.replace(
         num_classes=dataset.num_classes,
         image_shape=str(dataset.image_shape),
         min_sites=experiment.hospitals,
-        sites_dir=str((output / "sites").resolve()),
-        output_dir=str((output / "coordinator").resolve()),
+        sites_dir=str((experiment.shared_folder / "sites").resolve()),
+        output_dir=str((output / COORDINATOR).resolve()),
         encoder_weights=str(Path(settings.encoder_weights).resolve()) if settings.encoder_weights else "",
         initial_weights=str(Path(settings.initial_weights).resolve()) if settings.initial_weights else "",
     )
@@ -155,12 +195,15 @@ def _prepare(experiment: Experiment, progress: Progress) -> _Prepared:
     else:
         model = first_model(settings, shape)
     encoder = choose_encoder(settings)
-    parts = partition(dataset, experiment.hospitals, alpha=experiment.alpha, seed=settings.seed)
-    resolved = resolve(plan, parts, settings.seed)
-    with progress.counting("encoding images", len(dataset)) as count:
+    homes = homes_of(dataset, experiment.hospitals, alpha=experiment.alpha, seed=settings.seed)
+    # Before anything that takes long: what cannot be deleted is refused at once.
+    resolved = resolve(plan, [dataset.select(homes == place) for place in range(experiment.hospitals)], settings.seed)
+    with progress.counting("encoding images", len(dataset)) as count, torch_threads(experiment.cores):
         everything = encode_all(encoder, dataset, count)
-    hospitals = give(everything, parts, Path(settings.sites_dir))
-    return _Prepared(settings, shape, model, encoder, hospitals, resolved)
+    folder = Path(settings.sites_dir)
+    hospitals = share_out(everything, homes, experiment.hospitals, folder, shares=experiment.in_shares)
+    held_out = everything.select(homes < 0)
+    return _Prepared(settings, shape, model, encoder, hospitals, held_out, resolved, data)
 
 
 def _make_folder(path: Path) -> None:
@@ -186,13 +229,21 @@ def _logged(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _served(
-    experiment: Experiment, prepared: _Prepared, ledger: Ledger, secret: FederationSecret, progress: Progress
+    experiment: Experiment,
+    prepared: _Prepared,
+    ledger: Ledger,
+    secret: FederationSecret,
+    kept: KeptRun,
+    progress: Progress,
 ) -> Iterator[tuple[Settings, DeletionDriver]]:
     """Serve deletions, and yield the settings that name the address and the driver that carries out the plan."""
 
     def driver_for(settings: Settings) -> DeletionDriver:
         plan, hospitals, first_model = prepared.plan, prepared.hospitals, prepared.first_model
-        return DeletionDriver(plan, hospitals, settings, secret, first_model, lambda done: progress.say(done.summary))
+        return DeletionDriver(
+            *(plan, hospitals, settings, secret, first_model, kept),
+            on_deletion=lambda done: progress.say(done.summary),
+        )
 
     if experiment.deletion_service:
         yield prepared.settings, driver_for(prepared.settings)
@@ -205,13 +256,15 @@ def _served(
 
 
 def _train(experiment: Experiment, settings: Settings, progress: Progress) -> list[dict[str, Any]]:
-    """Run the federation on Flower and return its rounds."""
+    """Run the federation on Flower and return its rounds, those before the first one as well."""
     logs = experiment.output / LOGS
     events = Path(settings.output_dir) / EVENTS
     cores = min(experiment.cores, experiment.hospitals)
     with (
         progress.counting("training", settings.rounds) as count,
-        running_federation(settings, sites=experiment.hospitals, cores=cores, logs=logs) as run,
+        running_federation(
+            settings, sites=experiment.hospitals, cores=cores, logs=logs, ray_address=experiment.ray_address
+        ) as run,
     ):
         seen: list[dict[str, Any]] = []
         for event in _follow(events, run):

@@ -232,7 +232,7 @@ def test_site_shows_its_identity_and_does_not_learn_once_it_is_shut_out(federati
 def test_fault_of_the_disk_is_a_reply_of_one_line(federation: Federation) -> None:
     federation.folder.shared_weights.mkdir()
 
-    reason = reason_of(federation.ask(MessageType.EVALUATE))
+    reason = reason_of(federation.ask(MessageType.EVALUATE, ends_run=1))
 
     assert reason.endswith("Is a directory; check the path, its permissions and the free space on its disk")
 
@@ -250,12 +250,12 @@ def test_weights_of_another_model_are_refused(federation: Federation, what: str)
 def test_weights_that_are_not_finite_are_refused_and_those_that_are_there_stay(
     federation: Federation, what: str
 ) -> None:
-    federation.ask(MessageType.EVALUATE)
+    federation.ask(MessageType.EVALUATE, ends_run=1)
     kept = federation.folder.shared_weights.read_bytes()
     spoiled = Munkey(federation.model.shape)
     next(spoiled.parameters()).data.flatten()[0] = math.nan
 
-    reason = reason_of(federation.ask(what, model=spoiled))
+    reason = reason_of(federation.ask(what, model=spoiled, ends_run=1))
 
     assert reason == "the coordinator sent weights that are not finite; the site keeps those that it has"
     assert federation.folder.shared_weights.read_bytes() == kept

@@ -48,18 +48,22 @@ DESCENDED = ["certified", "empirical"]
 
 
 @pytest.mark.parametrize("guarantee", DESCENDED)
-def test_evaluated_weights_are_kept(make_federation: Make, opinionated: Opinionated, guarantee: str) -> None:
+@pytest.mark.parametrize("only", [0, 1])
+def test_site_answers_from_weights_when_a_run_ends_with_them_and_not_before(
+    make_federation: Make, opinionated: Opinionated, guarantee: str, only: int
+) -> None:
     federation = make_federation(guarantee=guarantee)
     model = opinionated(Munkey(federation.model.shape))
     federation.ask(MessageType.TRAIN)
+    federation.ask(MessageType.EVALUATE, take_over=only)
     assert not federation.folder.shared_weights.exists()
 
-    federation.ask(MessageType.EVALUATE)
-    federation.ask(MessageType.EVALUATE, model=model)
+    federation.ask(MessageType.EVALUATE, model=model, ends_run=1, take_over=only)
+    federation.ask(MessageType.EVALUATE, take_over=only)
 
     kept = read_checkpoint(federation.folder.shared_weights, expected=model.shape, encoder="descriptor")
     assert same(dict(kept.weights), dict(model.state_dict()))
-    assert kept.about == {"guarantee": guarantee}
+    assert kept.about == {"guarantee": guarantee, "again": False}
 
 
 @pytest.mark.parametrize("changes", [{"guarantee": "certified"}, {"exemplar_tokens": "own"}])
@@ -96,8 +100,8 @@ def test_state_is_the_same_without_an_accuracy(make_federation: Make, opinionate
     told = []
 
     for weights in (asked.model, model):
-        asked.ask(MessageType.EVALUATE, model=weights)
-        told.append(other.ask(MessageType.EVALUATE, model=weights, take_over=1))
+        asked.ask(MessageType.EVALUATE, model=weights, ends_run=1)
+        told.append(other.ask(MessageType.EVALUATE, model=weights, take_over=1, ends_run=1))
 
     assert tokens_of(other) == tokens_of(asked)
     assert other.folder.shared_weights.read_bytes() == asked.folder.shared_weights.read_bytes()

@@ -113,7 +113,7 @@ def test_run_from_an_older_checkpoint_goes_on_with_the_account(make_federation: 
 def test_weights_that_a_site_keeps_are_the_shared_ones_alone(make_federation: Make) -> None:
     federation = make_federation()
     federation.ask(MessageType.TRAIN)
-    federation.ask(MessageType.EVALUATE)
+    federation.ask(MessageType.EVALUATE, ends_run=1)
 
     kept = read_checkpoint(federation.folder.shared_weights)
 

@@ -42,7 +42,7 @@ from fedmunkey.server.app import app, run_federation
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.rounds.run_record import BEST, EVENTS, LAST
+from fedmunkey.server.rounds.run_record import ABOUT, BEST, EVENTS, LAST
 from tests.closed_port import closed_port
 from tests.coordinator import running_coordinator
 from tests.solved_sites import SitesGrid, digits, make_hospital, solved_settings, unchanged
@@ -234,7 +234,7 @@ def test_without_a_deletion_service_nobody_trains_and_the_federation_stops_with_
     reason = str(stopped.value)
     assert reason == (
         f"the deletion service at {address} cannot be reached: "
-        "start it with munkey-server serve, or name another with deletion-service"
+        "start it with munkey-server serve, or name another with --service (deletion-service in a file of settings)"
     )
     *waiting, last = events(settings)
     assert last == {"event": "stopped", "reason": reason}
@@ -269,3 +269,67 @@ def test_rounds_are_opened_with_the_coordinators_identity(tmp_path: Path) -> Non
             run_federation(SitesInProcess().grid, small(tmp_path / "as-site", **as_site))
 
     assert events(small(tmp_path))[-1]["event"] == "finished"
+
+
+# Runs that are kept.
+
+
+def test_run_that_was_cut_off_goes_on_after_its_last_round_to_the_same_weights(settings: Settings) -> None:
+    whole, cut = SitesInProcess(), SitesInProcess()
+    run_federation(whole.grid, settings.replace(num_rounds=3, output_dir=f"{settings.output_dir}-whole"))
+    answer = cast(Any, cut.grid).send_and_receive.side_effect
+
+    def stop_in_the_second_round(messages: list[Message], **given: Any) -> list[Message]:
+        asked = list(messages)
+        if cut.received and asked[0].content.config_records[CONFIG][ROUND] == 2:
+            raise KeyboardInterrupt
+        found: list[Message] = answer(asked, **given)
+        return found
+
+    cast(Any, cut.grid).send_and_receive.side_effect = stop_in_the_second_round
+    with pytest.raises(KeyboardInterrupt):
+        run_federation(cut.grid, settings.replace(num_rounds=3))
+    with pytest.raises(InvalidSetting, match="holds a run already, which is never overwritten"):
+        run_federation(SitesInProcess().grid, settings.replace(num_rounds=3))
+    again = SitesInProcess()
+
+    run_federation(again.grid, settings.replace(num_rounds=3, resume_run=True))
+
+    assert [number for kind, number, _ in again.received if kind == "train"] == [2, 2, 3, 3]
+    last = read_checkpoint(Path(settings.output_dir) / LAST)
+    expected = read_checkpoint(Path(f"{settings.output_dir}-whole") / LAST)
+    assert same(dict(last.weights), dict(expected.weights))
+    assert [event["event"] for event in events(settings)] == ["round", "resumed", "round", "round", "finished"]
+
+
+def test_weights_of_an_earlier_run_are_given_out_and_nobody_trains(settings: Settings) -> None:
+    run_federation(SitesInProcess().grid, settings)
+    path, output = Path(settings.output_dir) / LAST, f"{settings.output_dir}-again"
+    sites = SitesInProcess()
+
+    run_federation(sites.grid, settings.replace(give_out=str(path), output_dir=output))
+
+    assert [(kind, number) for kind, number, _ in sites.received] == [("evaluate", 1)] * 2
+    assert all(same(weights, dict(read_checkpoint(path).weights)) for _, _, weights in sites.received)
+    about = json.loads((Path(output) / ABOUT).read_text())
+    assert about["gives-out"] == path.parent.name
+    assert not (Path(output) / LAST).exists()
+
+
+def test_release_of_an_earlier_run_is_given_out_and_nothing_is_solved(tmp_path: Path, ledger: Ledger) -> None:
+    for number in (1, 2):
+        ledger.register(f"hospital-{number}")
+    with DeletionServer(LedgerService(ledger)) as server:
+        settings = solved_settings(tmp_path, server.address)
+        hospitals = [
+            make_hospital(tmp_path, number, settings, [digits(range(20 * number, 20 * number + 20))])
+            for number in (1, 2)
+        ]
+        run_federation(SitesGrid(hospitals, unchanged).grid, settings)
+        path, sites = Path(settings.output_dir) / LAST, SitesGrid(hospitals, unchanged)
+
+        run_federation(sites.grid, settings.replace(give_out=str(path), output_dir=str(tmp_path / "again")))
+
+    assert sites.asked == [(TAKE_RELEASE, 1), (TAKE_RELEASE, 2)]
+    kept = [read_release(hospital.folder.shared_weights).digest() for hospital in hospitals]
+    assert kept == [read_release(path).digest()] * 2

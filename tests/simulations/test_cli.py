@@ -199,7 +199,7 @@ def test_federation_that_cannot_hear_deletions_waits_says_so_and_stops_with_the_
 
     reason = (
         "the deletion service at 127.0.0.1:1 cannot be reached: "
-        "start it with munkey-server serve, or name another with deletion-service"
+        "start it with munkey-server serve, or name another with --service (deletion-service in a file of settings)"
     )
     lines = ended.stderr.splitlines()
     waiting = [line for line in lines if line.startswith("waiting: ")]

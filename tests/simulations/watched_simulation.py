@@ -9,6 +9,7 @@ import errno
 import os
 import pickle
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -49,26 +50,25 @@ def note_erased(folder: Path) -> None:
 def copy_what_flower_has(folder: Path) -> None:
     """Have Ray's object store copied after the deletions before each round, and Flower's home before it is removed."""
     homes: list[Path] = []
-    environment, end, open_round = (
-        flower_runtime._environment,
-        flower_runtime._end_descendants,
-        DeletionDriver.open_round,
-    )
+    environment, end, open_round = flower_runtime._environment, flower_runtime._end, DeletionDriver.open_round
 
-    def note_home(home: Path, port: int) -> dict[str, str]:
+    def note_home(home: Path, ray_address: str) -> dict[str, str]:
         homes.append(home)
-        return environment(home, port)
+        return environment(home, ray_address)
 
     def forget_and_copy(self: DeletionDriver, number: int) -> None:
         open_round(self, number)
         _copy_objects(homes[0], folder / OBJECTS / f"round-{number}")
 
-    def end_and_copy(home: Path) -> None:
-        end(home)
-        shutil.copytree(home, folder / HOME, ignore=_no_file, symlinks=True)
+    def copy_and_end(process: subprocess.Popen[bytes]) -> None:
+        shutil.rmtree(folder / HOME, ignore_errors=True)
+        # What Ray removes meanwhile is not copied.
+        with suppress(shutil.Error):
+            shutil.copytree(homes[0], folder / HOME, ignore=_no_file, symlinks=True)
+        end(process)
 
     flower_runtime._environment = note_home
-    flower_runtime._end_descendants = end_and_copy
+    flower_runtime._end = copy_and_end
     DeletionDriver.open_round = forget_and_copy  # type: ignore[method-assign]
 
 
@@ -80,14 +80,23 @@ def _copy_objects(home: Path, to: Path) -> None:
     """Copy the object store that processes of a home have open; its file has no name any more."""
     to.mkdir(parents=True)
     seen = set()
-    for process in flower_runtime._descendants(home):
+    for process in _with_files_in(home):
         with suppress(OSError):
-            for link in Path(f"/proc/{process}/fd").iterdir():
+            for link in (process / "fd").iterdir():
                 with suppress(OSError):
                     status = link.stat()
                     if "plasma" in link.readlink().name and status.st_ino not in seen:
                         seen.add(status.st_ino)
                         _copy_sparse(link, to / str(status.st_ino))
+
+
+def _with_files_in(home: Path) -> Iterator[Path]:
+    """Yield the processes that have files of a home open; what they were started with, Ray's write over."""
+    for process in Path("/proc").glob("[0-9]*"):
+        # It may end while we look, or be another user's.
+        with suppress(OSError):
+            if any(str(link.readlink()).startswith(f"{home}/") for link in (process / "fd").iterdir()):
+                yield process
 
 
 def _copy_sparse(source: Path, to: Path) -> None:

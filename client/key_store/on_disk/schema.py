@@ -9,13 +9,13 @@ from pathlib import Path
 
 from fedmunkey.common.errors import KeyStoreError
 
-SCHEMA_VERSION = 8
+SCHEMA_VERSION = 9
 """Written to `PRAGMA user_version`; raised with every change of the tables."""
 
 TAKEN_OVER = 5
 """The oldest version that `taking_over` brings up to date."""
 
-CONTENTS = ("keys", "inputs", "tokens", "ids")
+CONTENTS = ("keys", "inputs", "tokens", "kept_tokens", "ids")
 """The tables whose rows a deletion overwrites instead of removing."""
 
 _BUSY_SECONDS = 30.0
@@ -62,6 +62,13 @@ CREATE INDEX records_by_split ON records (split, entry);
 CREATE INDEX records_without_list ON records (entry) WHERE listed = 0;
 """
 
+KEPT_TOKENS = """
+-- Tokens that go with the shared weights of a digest, from which the site answers while training changes others.
+-- An entry that has none has not been there, or not been trained, when they were kept.
+CREATE TABLE kept_tokens (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
+CREATE TABLE kept_for (only INTEGER PRIMARY KEY CHECK (only = 1), digest TEXT NOT NULL) STRICT;
+"""
+
 NEIGHBOURS = """
 -- `masked`: how alike they are, see `similarity_masks.py`.
 CREATE TABLE neighbours (
@@ -106,7 +113,7 @@ CREATE TABLE keys (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE inputs (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE tokens (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
 CREATE TABLE ids (entry INTEGER PRIMARY KEY, content BLOB NOT NULL) STRICT;
-
+{KEPT_TOKENS}
 {NEIGHBOURS}
 {NEIGHBOURS_INDEX}
 

@@ -1,4 +1,4 @@
-"""Bringing up to date what versions before have left: stores of schema 5 to 7, a journal of lines, a file of receipts.
+"""Bringing up to date what versions before have left: stores of schema 5 to 8, a journal of lines, a file of receipts.
 
 Each step is done whole or not at all, and what is done already is left as it is, so that a crash loses nothing.
 """
@@ -22,6 +22,7 @@ from fedmunkey.client.key_store.on_disk.journal import Journal, Kept, Row
 from fedmunkey.client.key_store.on_disk.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
 from fedmunkey.client.key_store.on_disk.schema import (
     APPLIED_ORDERS,
+    KEPT_TOKENS,
     NEIGHBOURS,
     NEIGHBOURS_INDEX,
     RECORD_INDEXES,
@@ -45,8 +46,8 @@ from fedmunkey.common.private_files import locked_folder
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signing.statements import read_envelope
 
-_WITH_COLUMNS, _WITH_LABELS, _WITH_SIMILARITIES = 5, 6, 7
-"""Schemas that had answers in columns, and labels and similarities that anybody could read."""
+_WITH_COLUMNS, _WITH_LABELS, _WITH_SIMILARITIES, _WITH_ONE_TOKEN = 5, 6, 7, 8
+"""Schemas that had answers in columns, labels and similarities that anybody could read, and no tokens kept aside."""
 
 _ROWS = 65_536
 """Of neighbours, masked at once."""
@@ -97,6 +98,10 @@ def bring_up_to_date(connection: sqlite3.Connection, store: Path) -> None:
             _seal(connection, store)
         if read_version(connection) == _WITH_SIMILARITIES:
             _mask(connection, store)
+        if read_version(connection) == _WITH_ONE_TOKEN:
+            for statement in KEPT_TOKENS.split(";")[:-1]:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     # What was readable is in the log still.
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -173,7 +178,7 @@ def _mask(connection: sqlite3.Connection, store: Path) -> None:
     # Overwritten whole.
     connection.execute("DROP TABLE neighbours_before")
     connection.execute(NEIGHBOURS_INDEX)
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute(f"PRAGMA user_version = {_WITH_ONE_TOKEN}")
 
 
 def _with_facts(ciphers: RecordCiphers, entry: int, content: bytes, label: int | None, consent: str | None) -> bytes:

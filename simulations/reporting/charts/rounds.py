@@ -29,11 +29,16 @@ _MARK: dict[str, Any] = {"color": COLOURS["before"], "linewidth": 1.25, "linesty
 
 @styled
 def draw_rounds(
-    series: Series, marks: Sequence[Mapping[str, Any]], hospitals: Mapping[str, Series] | None = None
+    series: Series,
+    marks: Sequence[Mapping[str, Any]],
+    hospitals: Mapping[str, Series] | None = None,
+    *,
+    label: str = "each hospital",
 ) -> Chart | None:
     """Draw test accuracy after each round, and where deletions happened; None if no accuracy is known.
 
-    Without `hospitals` it is the mean over seeds; with, the mean of these, which have thin lines of their own.
+    Without `hospitals` it is the mean over seeds; with, the mean of these, which have thin lines of their own,
+    or of what `label` says.
     """
     series = _known(series)
     if not series:
@@ -43,7 +48,7 @@ def draw_rounds(
     lines: list[Artist] = []
     for name, found in (hospitals or {}).items():
         if own := _known(found):
-            lines += axes.plot(*_means(own), color=COLOURS["test"], linewidth=1, zorder=1, label="each hospital")
+            lines += axes.plot(*_means(own), color=COLOURS["test"], linewidth=1, zorder=1, label=label)
             tip(lines[-1], f"{name}: {interval(own[-1][1])}% after round {own[-1][0]}")
     dashes: list[Artist] = [axes.axvline(mark["round"] - 0.5, **_MARK) for mark in marks]
     for mark in marks:

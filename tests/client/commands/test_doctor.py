@@ -13,14 +13,20 @@ from typing import Any
 
 import pytest
 
+from fedmunkey.client.importing.conventions import Conventions, write_conventions
+from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.identities.signed_card import CARDS_FOLDER
+from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.programs.reaching import clock_off
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.settings.settings import ImageShape, Settings
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.simulations.programs.free_ports import free_ports
+from tests.cards import make_card
 from tests.client.conftest import SITE
 from tests.coordinator import make_identity
 from tests.typed import Run
@@ -68,12 +74,15 @@ class Site:
 def coordinator(tmp_path_factory: pytest.TempPathFactory) -> CoordinatorFolder:
     folder = CoordinatorFolder(tmp_path_factory.mktemp("coordinator") / "coordinator")
     folder.create("test federation", ["127.0.0.1"])
+    settings = Settings().replace(num_classes=2)
+    make_card(folder, ("first", "second"), settings, DescriptorEncoder(1).facts)
     return folder
 
 
 @pytest.fixture
 def site(folder: SiteFolder, coordinator: CoordinatorFolder, tmp_path: Path) -> Iterator[Site]:
     make_identity(coordinator.read_authority(), folder.identity, days=300)
+    coordinator.read_cards().write(folder.path)
     key = SigningKey.generate()
     key.write(folder.signing_key)
     officer = TrustedKey("officer", Role.OFFICER, key.public)
@@ -109,6 +118,17 @@ def _lose(name: str) -> Callable[[Site], Path]:
     return lose
 
 
+def _without_card(site: Site) -> Path:
+    (site.folder.path / CARDS_FOLDER / "1.json").unlink()
+    return site.write()
+
+
+def _of_other_classes(site: Site) -> Path:
+    conventions = Conventions(ImageShape((1, 8, 8)), ("second", "first"), "", SplitRule(), {})
+    write_conventions(site.folder, conventions)
+    return site.write()
+
+
 def _of_another(site: Site) -> Path:
     other = site.folder.path / "identity"
     other.rename(site.folder.path / "before")
@@ -139,6 +159,11 @@ def _ends_soon(site: Site) -> Path:
             "the key store of 'hospital-1', and the identity is that of 'hospital-9': name the site's",
         ),
         (_of_an_officer, "is the identity of officer hospital-1, of no site: ask the coordinator for an invitation"),
+        (
+            _without_card,
+            "no federation card: nothing says what members must agree on: once the coordinator has",
+        ),
+        (_of_other_classes, "(version 1): classes is second, first, the card has first, second: enrol the records"),
         (_ends_soon, "expires in 4 days"),
         (lambda site: site.write(superlink=NOBODY), f"superlink = {NOBODY}: nobody answers (connection refused)"),
         (lambda site: site.write(service="nix.invalid:9440"), "nix.invalid:9440: the name is not known"),

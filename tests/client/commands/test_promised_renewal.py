@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED, RENEW_WITHIN, check_renewed
+from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED, RENEW_WITHIN, owed_renewal
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
-from fedmunkey.client.predicting import predictor
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.predicting import warm_predictor
 from fedmunkey.client.site import SiteFolder, model_shape
 from fedmunkey.common.closed_form.feature_map import FeatureMap
 from fedmunkey.common.closed_form.release import Release, write_release
@@ -62,6 +64,12 @@ def forget(run: Run, site: SiteFolder, ledger: LedgerService, service: str, impo
     assert ended.code == 0, ended.err
 
 
+def _check(about: Mapping[str, Any], store: KeyStore, now: datetime) -> None:
+    owed = owed_renewal(about, store)
+    if owed is not None:
+        owed.check(now)
+
+
 def erased_at(folder: SiteFolder, number: int) -> datetime:
     with folder.open() as store:
         (receipt,) = ReceiptBook(store.journal).read_all([number]).values()
@@ -76,7 +84,7 @@ def test_predict_answers_within_the_promise_and_refuses_after_it(
     at = erased_at(site, 1)
 
     def ask_at(time: datetime) -> Any:
-        monkeypatch.setattr(predictor, "utc_now", lambda: time)
+        monkeypatch.setattr(warm_predictor, "utc_now", lambda: time)
         return run(*asking)
 
     in_time, late = ask_at(at + WEEK), ask_at(at + WEEK + timedelta(seconds=1))
@@ -103,10 +111,10 @@ def test_the_first_of_several_deletions_counts(
     with site.open() as store:
         for contributed, first in ((0, times[0]), (1, times[1]), (2, times[2])):
             about = {CONTRIBUTED: contributed, RENEW_WITHIN: DAYS}
-            check_renewed(about, store, first + WEEK)
+            _check(about, store, first + WEEK)
             with pytest.raises(InvalidWeights, match="should have been renewed"):
-                check_renewed(about, store, first + WEEK + timedelta(microseconds=1))
-        check_renewed({CONTRIBUTED: 3, RENEW_WITHIN: DAYS}, store, times[2] + 9 * WEEK)
+                _check(about, store, first + WEEK + timedelta(microseconds=1))
+        _check({CONTRIBUTED: 3, RENEW_WITHIN: DAYS}, store, times[2] + 9 * WEEK)
 
 
 def test_what_was_never_in_the_weights_promises_nothing(
@@ -118,10 +126,10 @@ def test_what_was_never_in_the_weights_promises_nothing(
     late = erased_at(site, 1) + 9 * WEEK
 
     with site.open() as store:
-        check_renewed({CONTRIBUTED: 0, RENEW_WITHIN: DAYS}, store, late)
+        _check({CONTRIBUTED: 0, RENEW_WITHIN: DAYS}, store, late)
     forget(run, site, ledger, service, imported, 0)
     with site.open() as store, pytest.raises(InvalidWeights, match="should have been renewed"):
-        check_renewed({CONTRIBUTED: 0, RENEW_WITHIN: DAYS}, store, erased_at(site, 3) + 9 * WEEK)
+        _check({CONTRIBUTED: 0, RENEW_WITHIN: DAYS}, store, erased_at(site, 3) + 9 * WEEK)
 
 
 @pytest.mark.parametrize("about", [{}, {RENEW_WITHIN: DAYS}, {CONTRIBUTED: 0}, {CONTRIBUTED: "0", RENEW_WITHIN: DAYS}])
@@ -133,6 +141,6 @@ def test_weights_that_say_nothing_of_a_promise_have_none(
     late = erased_at(site, 1) + 9 * WEEK
 
     with site.open() as store:
-        check_renewed(about, store, late)
+        _check(about, store, late)
         with pytest.raises(InvalidWeights, match="should have been renewed"):
-            check_renewed({CONTRIBUTED: 0, RENEW_WITHIN: DAYS}, store, late)
+            _check({CONTRIBUTED: 0, RENEW_WITHIN: DAYS}, store, late)

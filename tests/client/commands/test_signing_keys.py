@@ -61,6 +61,17 @@ def test_keys_are_trusted_listed_and_revoked(run: Run, tmp_path: Path) -> None:
     assert site.key_id[:16] in table
 
 
+def test_public_part_alone_is_shown_as_what_it_is(run: Run, tmp_path: Path) -> None:
+    run("signing-keys", "new", tmp_path / "key.pem")
+    (tmp_path / "key.pub").chmod(0o644)
+    whole = run("signing-keys", "show", tmp_path / "key.pem", "--json").json
+
+    shown = run("signing-keys", "show", tmp_path / "key.pub").out
+
+    assert whole["key_id"] in shown
+    assert "private" not in shown
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -75,7 +86,7 @@ def test_keys_are_trusted_listed_and_revoked(run: Run, tmp_path: Path) -> None:
         ),
         (["trust", "show", "--in", "{tmp}/none"], "cannot be read"),
         (["trust", "revoke", "00000000", "--in", "{tmp}/none"], "cannot be read"),
-        (["signing-keys", "show", "{tmp}/key.pub"], "chmod 600"),
+        (["signing-keys", "show", "{tmp}/none.pub"], "cannot be read"),
     ],
 )
 def test_mistake_is_one_line_and_nothing_is_written(

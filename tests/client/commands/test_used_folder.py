@@ -13,6 +13,7 @@ from PIL import Image
 from fedmunkey.client.importing import site_enrolment
 from fedmunkey.client.key_store import Tokens
 from fedmunkey.client.key_store.on_disk.journal import Journal
+from fedmunkey.client.learning.last_round import LastRound
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
@@ -130,6 +131,16 @@ def test_budget_counts_as_spent_where_nobody_knows(
 def test_member_with_a_secret_and_no_journal_was_used(run: Run, folder: SiteFolder, enrolment: list[object]) -> None:
     lose(folder, "")
     folder.identity.mkdir()
+
+    assert WAIT in run(*enrolment).error
+
+
+def test_site_without_an_identity_that_has_contributed_to_a_round_was_used(
+    run: Run, folder: SiteFolder, enrolment: list[object]
+) -> None:
+    """It may have died before it had the weights of that round."""
+    lose(folder, "")
+    LastRound("1-a", 0).write(folder)
 
     assert WAIT in run(*enrolment).error
 

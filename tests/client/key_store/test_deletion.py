@@ -71,6 +71,7 @@ def trained(store: KeyStore, fill: Fill) -> KeyStore:
     fill(store, [6, 7], split=Split.TEST, subjects=[5, 7])
     list_arrivals(store)
     write_random_tokens(store)
+    store.records.keep_tokens(store.generation, "ab" * 32, trained=True)
     return store
 
 
@@ -90,6 +91,7 @@ def test_deleted_records_are_gone_from_every_table(trained: KeyStore, order: Ord
         "inputs": {1, 3, 5, 6, 7, 8},
         "ids": {1, 3, 5, 6, 7, 8},
         "tokens": {1, 3, 5, 6},
+        "kept_tokens": {1, 3, 5, 6},
         "neighbours": {1, 3, 5, 6, 7, 8},
     }
 

@@ -12,6 +12,7 @@ import pytest
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning import contribution
 from fedmunkey.client.learning.contribution import read_numbered, sum_records
+from fedmunkey.client.learning.held_out import OwnHeldOut
 from fedmunkey.client.learning.own_memory import (
     CaseMixes,
     answer,
@@ -101,7 +102,7 @@ def test_memory_knows_the_sites_own_case_mix(make_store: Make, fill: Fill, relea
     fill(store, range(50), labels=[2] * 50)
     fill(store, range(60, 80), split=Split.TEST, labels=[2] * 20)
 
-    found = evaluate_held_out(store, release, Split.TEST)
+    found = evaluate_held_out(store, release, OwnHeldOut(), [Split.TEST])[Split.TEST]
 
     assert found.examples == 20
     assert found.own_accuracy > 0.6 > 0.4 > found.accuracy
@@ -112,7 +113,7 @@ def test_split_without_a_record_has_no_results(make_store: Make, fill: Fill, rel
     store = make_store(**FROZEN)
     fill(store, range(5))
 
-    found = evaluate_held_out(store, release, Split.TEST)
+    found = evaluate_held_out(store, release, OwnHeldOut(), [Split.TEST])[Split.TEST]
 
     assert found.examples == 0
     assert all(math.isnan(value) for name, value in vars(found).items() if name != "examples")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,50 @@ def test_site_that_has_promised_less_takes_part_and_names_the_same_metrics(
     names = [set(give(each, release).content.metric_records[METRICS]) for each in (hospital, other)]
 
     assert names[0] == names[1]
+
+
+# Weights of an earlier run.
+
+
+def test_weights_of_an_earlier_run_are_taken_again_with_what_the_site_promised_for_them(
+    hospital: Hospital, service: LedgerService
+) -> None:
+    service.submit(deletion_of("hospital-1", 0))
+    sums, _ = contributed(hospital)
+    earlier = released(sums, hospital)
+    give(hospital, earlier)
+    give(hospital, replace(earlier, weights=earlier.weights + 1))
+
+    assert give(hospital, earlier, again=True).has_content()
+
+    kept = read_release(hospital.folder.shared_weights)
+    assert kept.digest() == earlier.digest()
+    assert kept.about["contributed-up-to"] == 1
+
+
+def test_weights_of_an_earlier_run_that_hold_what_was_deleted_since_are_refused(
+    hospital: Hospital, service: LedgerService
+) -> None:
+    earlier = released(contributed(hospital)[0], hospital)
+    give(hospital, earlier)
+    service.submit(deletion_of("hospital-1", 0))
+    later = released(contributed(hospital)[0], hospital)
+    give(hospital, later)
+
+    reason = reason_of(give(hospital, earlier, again=True))
+
+    assert "hold what request request-0 erased; the site keeps those that it has" in reason
+    assert read_release(hospital.folder.shared_weights).digest() == later.digest()
+    assert give(hospital, later, again=True).has_content()
+
+
+def test_of_weights_that_a_site_does_not_know_the_worst_is_believed(hospital: Hospital, service: LedgerService) -> None:
+    unknown = released(contributed(hospital)[0], hospital)
+    assert give(hospital, unknown, again=True).has_content()
+    (hospital.folder.path / "releases.json").unlink()
+    service.submit(deletion_of("hospital-1", 0))
+
+    assert "they may hold what it has erased" in reason_of(give(hospital, unknown, again=True))
 
 
 # What is refused.

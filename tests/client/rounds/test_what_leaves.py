@@ -18,6 +18,7 @@ from flwr.app import Message, MessageType
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
+from fedmunkey.client.learning.held_out import OwnHeldOut
 from fedmunkey.client.learning.own_memory import count_right_held_out, evaluate_held_out
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.client.rounds.evaluation_leave import (
@@ -188,7 +189,10 @@ def test_thousand_chosen_weights_tell_nothing_of_a_training_record(hospital: Hos
     def answers() -> tuple[list[int], list[float]]:
         with hospital.folder.open() as store:
             counts = [count_right_held_out(store, release, Split.TEST) for release in releases]
-            return counts, [evaluate_held_out(store, release, Split.TEST).own_loss for release in releases[:20]]
+            return counts, [
+                evaluate_held_out(store, release, OwnHeldOut(), [Split.TEST])[Split.TEST].own_loss
+                for release in releases[:20]
+            ]
 
     with_it, losses = answers()
     hospital.delete(5)

@@ -94,3 +94,19 @@ def test_superlink_that_does_not_answer_is_no_fault_of_a_site() -> None:
 
     with pytest.raises(httpx.ConnectError):
         ask(gone)
+
+
+def test_it_looks_again_soon_at_first_and_then_every_two_seconds() -> None:
+    waits: list[float] = []
+    grid: Any = create_autospec(Grid, instance=True)
+    grid.push_messages.return_value = ["message-1"]
+    message = Message(RecordDict(), 1, "query.x")
+    message.metadata.__dict__["_message_id"] = "message-1"
+    grid.pull_messages.side_effect = lambda _: good(message) if sum(waits) > 300 else []
+
+    (reply,) = CarefulGrid(grid, wait=waits.append).send_and_receive([message])
+
+    assert not reply.has_error()
+    assert sum(waits[:4]) < 1
+    assert max(waits) == waits[-1] == 2.0
+    assert len(waits) < 170

@@ -11,11 +11,13 @@ import pytest
 
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.closed_form.release import read_release
+from fedmunkey.common.deletions.renewals import StillHeld
 from fedmunkey.common.deletions.words import RequestState
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.programs.round_messages import CONTRIBUTE, TAKE_RELEASE
 from fedmunkey.common.proofs.contributions import ReleaseNote
 from fedmunkey.common.proofs.signing.canonical import parse_canonical
+from fedmunkey.common.service.wire import need_from_wire, need_to_wire
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
@@ -53,13 +55,14 @@ class Federation:
     def solve(self, **changes: Any) -> None:
         """Run a round, as the coordinator's app does."""
         settings = self.hospitals[0].settings.replace(fewest_changed=FEWEST, **changes)
-        grid, record = SitesGrid(self.hospitals, unchanged), RunRecord(Path(settings.output_dir), {})
+        grid, output = SitesGrid(self.hospitals, unchanged), Path(settings.output_dir)
         self.asked = grid.asked
-        SolvingRounds(
-            *(grid.grid, settings, feature_map(settings), record, self.service.open_round),
-            released=self.service.note_release,
-            need=self.service.renewal_need,
-        ).run()
+        with RunRecord(output / str(len(list(output.glob("*")))), {}) as record:
+            SolvingRounds(
+                *(grid.grid, settings, feature_map(settings), record, self.service.open_round),
+                released=self.service.note_release,
+                need=self.service.renewal_need,
+            ).run()
 
     def forget(self, node: int, *rows: int, heard: bool = True) -> None:
         """Have a hospital erase some digits; where that is not heard of, its answer is still on its way."""
@@ -71,6 +74,10 @@ class Federation:
                 answer = store.orders.apply(order)
                 if heard:
                     self.service.acknowledge(answer)
+
+    def written(self) -> dict[Path, bytes]:
+        """Return the weights that each run has left."""
+        return {path: path.read_bytes() for path in (self.folder / "output").glob(f"*/{LAST}")}
 
     def held(self) -> set[str]:
         """Return the digests of the weights that hospitals have."""
@@ -86,12 +93,12 @@ class Federation:
     def is_refused(self, changed: int) -> None:
         """Check that a round is refused, and that no site and no log has anything of it."""
         before, notes = self.held(), self.noted()
-        written = (self.folder / "output" / LAST).read_bytes()
+        written = self.written()
         with pytest.raises(FederationStopped, match=f"^{changed} records have changed .* fewest-changed = {FEWEST}"):
             self.solve()
         assert {kind for kind, _ in self.asked} == {CONTRIBUTE}
         assert (self.held(), self.noted()) == (before, notes)
-        assert (self.folder / "output" / LAST).read_bytes() == written
+        assert self.written() == written
 
     def is_released(self, changed: int, **settings: Any) -> None:
         """Check that a round is not refused, that every site has it, and that the log says how many have changed."""
@@ -182,6 +189,33 @@ def test_deletions_that_the_coordinator_has_not_heard_of_count_by_the_total(fede
     federation.forget(1, 0, 1, 2, heard=False)
 
     federation.is_refused(3)
+
+
+def test_releases_that_were_undone_count_as_the_last_one_does(federation: Federation) -> None:
+    (first,) = federation.held()
+    federation.hospitals[0].enrol(digits(range(60, 72)))
+    federation.is_released(12)
+    federation.service.ledger.release_again(first)
+    federation.hospitals[0].enrol(digits([72]))
+
+    # 13 more than in the weights that are in use again, and one more than in those that somebody may have kept.
+    assert federation.service.renewal_need().records == 60
+    federation.is_refused(1)
+
+    federation.hospitals[0].enrol(digits(range(73, 82)))
+    federation.is_released(10)
+    assert federation.service.renewal_need().undone == ()
+
+
+def test_undone_release_goes_over_the_wire(federation: Federation) -> None:
+    (first,) = federation.held()
+    federation.hospitals[0].enrol(digits(range(60, 72)))
+    federation.solve()
+    federation.service.ledger.release_again(first)
+    need = federation.service.renewal_need()
+
+    assert need_from_wire(need_to_wire(need)) == need
+    assert need.undone == (StillHeld(0, 72),)
 
 
 def test_one_record_of_a_hospital_that_stays_away_with_all_others_is_not_told_apart(federation: Federation) -> None:

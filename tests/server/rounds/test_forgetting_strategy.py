@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedmunkey.common.errors import FederationStopped, ServiceUnavailable
 from fedmunkey.common.model.checkpoints import read_checkpoint
 from fedmunkey.common.model.model import Munkey
-from fedmunkey.common.programs.round_messages import ARRAYS, CONFIG, METRICS, ROUND, SITE, TAKE_OVER
+from fedmunkey.common.programs.round_messages import AGAIN, ARRAYS, CONFIG, ENDS_RUN, METRICS, ROUND, SITE, TAKE_OVER
 from fedmunkey.common.settings.settings import StrategyName
 from fedmunkey.server.rounds.run_record import LAST
 from tests.trained_nodes import NODES, SHAPE, Federation, evaluated, reply, trained, weights
@@ -30,12 +30,15 @@ Federate = Callable[..., Federation]
 
 @pytest.fixture
 def federate(tmp_path: Path) -> Federate:
+    numbers = itertools.count()
+
     def make(
         open_round: Callable[[int], object] = lambda _: None,
         name: StrategyName = StrategyName.FEDAVG,
+        rounds: int = 1,
         **changes: Any,
     ) -> Federation:
-        return Federation(tmp_path / "run", open_round, name, **changes)
+        return Federation(tmp_path / f"run-{next(numbers)}", open_round, name, rounds=rounds, **changes)
 
     return make
 
@@ -221,6 +224,63 @@ def test_every_site_takes_over_the_weights_whether_it_is_asked_for_accuracies_or
     federation.strategy.aggregate_evaluate(1, replies)
     (event,) = [event for event in federation.events() if "evaluation" in event]
     assert sorted(event["evaluation"]) == sorted(set(questions) - set(others))
+
+
+def test_until_the_last_round_only_those_that_evaluate_have_the_weights_and_nobody_answers_from_them(
+    federate: Federate,
+) -> None:
+    federation = federate(rounds=2, fraction_evaluate=0.4)
+    ends = {}
+    for number in (1, 2):
+        messages = federation.ask(number)
+        federation.strategy.aggregate_train(number, [trained(message, 1.0) for message in messages.values()])
+        questions = federation.evaluate(number)
+        ends[number] = [ENDS_RUN in message.content.config_records[CONFIG] for message in questions.values()]
+        federation.strategy.aggregate_evaluate(number, [])
+
+    assert ends == {1: [False], 2: [True, True, True]}
+    assert [event["sites"] for event in federation.events()] == [sorted(NODES.values())] * 2
+
+
+def test_run_that_goes_on_counts_its_rounds_from_those_before(tmp_path: Path) -> None:
+    opened: list[int] = []
+    federation = Federation(tmp_path / "run", opened.append, StrategyName.FEDAVG, rounds=5, before=3)
+    for server_round in (1, 2):
+        messages = federation.ask(server_round)
+        federation.strategy.aggregate_train(server_round, [trained(m, 1.0) for m in messages.values()])
+        questions = federation.evaluate(server_round)
+        federation.strategy.aggregate_evaluate(server_round, [])
+
+    assert opened == [4, 5]
+    assert {message.content.config_records[CONFIG][ROUND] for message in messages.values()} == {5}
+    assert all(ENDS_RUN in message.content.config_records[CONFIG] for message in questions.values())
+    assert [event["number"] for event in federation.events()] == [4, 5]
+
+
+@pytest.mark.parametrize("some", [True, False])
+def test_weights_of_an_earlier_run_go_to_every_site_and_nobody_trains(federate: Federate, some: bool) -> None:
+    federation = federate()
+    sent: list[Message] = []
+
+    def answer(messages: list[Message], **_: object) -> list[Message]:
+        sent.extend(messages)
+        kept = reply(messages[0], RecordDict({METRICS: MetricRecord()}))
+        return [kept, failed(messages[1], "erased since")] if some else [failed(messages[1], "erased since")]
+
+    federation.grid.send_and_receive.side_effect = answer
+    if some:
+        federation.strategy.give_again(federation.grid, weights(4))
+        (event,) = federation.events()
+        assert (event["sites"], event["failures"]) == (["hospital-1"], {"node 12": "erased since"})
+    else:
+        with pytest.raises(FederationStopped, match="no site takes these weights over: erased since"):
+            federation.strategy.give_again(federation.grid, weights(4))
+
+    told = [message.content.config_records[CONFIG] for message in sent]
+    assert len(told) == len(NODES)
+    assert all(each[AGAIN] and each[ENDS_RUN] and each[TAKE_OVER] for each in told)
+    assert {value_of(message.content.array_records[ARRAYS]) for message in sent} == {4}
+    assert not (federation.folder / LAST).exists()
 
 
 def test_sites_that_tell_nothing_or_other_things_take_part(federate: Federate) -> None:

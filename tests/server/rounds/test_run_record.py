@@ -8,15 +8,26 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import torch
 from torch import Tensor
 
+from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.model.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.settings.settings import ImagePath
-from fedmunkey.server.rounds.run_record import BEST, EVENTS, LAST, RoundRecord, RunRecord
+from fedmunkey.server.rounds.run_record import (
+    ABOUT,
+    BEST,
+    CURVES,
+    EVENTS,
+    LAST,
+    RoundRecord,
+    RunRecord,
+    is_under_way,
+)
 
 SHAPE = ModelShape(ImagePath.FROZEN, (1, 4), 0, num_classes=2, width=8, depth=1, heads=1, exemplar_size=2)
 
@@ -127,9 +138,60 @@ def test_weights_say_which_round_they_are_from(record: RunRecord, tmp_path: Path
     assert checkpoint.about == {"guarantee": "empirical", "round": 3, "mean": {"val-accuracy": 0.5}}
 
 
-def test_events_of_an_earlier_run_in_the_folder_are_replaced(record: RunRecord, tmp_path: Path) -> None:
+def test_folder_of_a_run_is_never_used_for_another(record: RunRecord, tmp_path: Path) -> None:
+    note(record, RoundRecord(1), 1)
     record.note_finished()
+    record.close()
+    before = {path: path.read_bytes() for path in (tmp_path / "run").iterdir()}
 
-    RunRecord(tmp_path / "run", {})
+    with pytest.raises(InvalidSetting, match="holds a run already, which is never overwritten"):
+        RunRecord(tmp_path / "run", {})
+    with pytest.raises(InvalidSetting, match="came to its end"):
+        RunRecord(tmp_path / "run", {}, goes_on=True)
 
-    assert events(tmp_path / "run") == []
+    assert {path: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_run_that_was_cut_off_goes_on_in_its_folder_and_keeps_its_best_weights(
+    record: RunRecord, tmp_path: Path
+) -> None:
+    note(record, round_with(1, selection_accuracy=0.75), 1)
+    record.close()
+    with (tmp_path / "run" / EVENTS).open("a") as file:
+        file.write('{"event": "rou')
+
+    with RunRecord(tmp_path / "run", {}, goes_on=True) as again:
+        note(again, round_with(2, selection_accuracy=0.5), 2)
+        again.note_finished()
+
+    assert [event["event"] for event in events(tmp_path / "run")] == ["round", "resumed", "round", "finished"]
+    assert (value(tmp_path / "run" / BEST), value(tmp_path / "run" / LAST)) == (1, 2)
+    assert json.loads((tmp_path / "run" / ABOUT).read_text())["guarantee"] == "empirical"
+
+
+def test_folder_without_a_run_cannot_be_gone_on_with(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSetting, match="holds no run to go on with"):
+        RunRecord(tmp_path / "run", {}, goes_on=True)
+
+
+def test_run_is_known_to_be_under_way_for_as_long_as_its_record_is_open(tmp_path: Path) -> None:
+    assert not is_under_way(tmp_path / "run")
+    with RunRecord(tmp_path / "run", {}):
+        assert is_under_way(tmp_path / "run")
+        with pytest.raises(InvalidSetting, match="is under way"):
+            RunRecord(tmp_path / "run", {}, goes_on=True)
+
+    assert not is_under_way(tmp_path / "run")
+
+
+def test_curves_show_each_site_that_told_its_figures_and_their_mean(record: RunRecord, tmp_path: Path) -> None:
+    for number, (first, second) in enumerate(((0.5, 0.6), (0.75, 0.7)), start=1):
+        told = {"hospital-1": {"test-accuracy": first}, "<b>": {"test-accuracy": second, "val-accuracy": math.nan}}
+        note(record, RoundRecord(number, evaluation=told), 1)
+
+    drawn = ElementTree.fromstring((tmp_path / "run" / CURVES).read_text())  # noqa: S314 (our own)
+
+    texts = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"test accuracy", "hospital-1", "<b>", "mean over sites"} <= set(texts)
+    assert "validation accuracy" not in texts
+    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}polyline"))) == 3

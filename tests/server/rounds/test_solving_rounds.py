@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from cryptography import x509
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord
+from flwr.common.constant import ErrorCode
 
 from fedmunkey.common.closed_form.release import Release, read_release
 from fedmunkey.common.errors import FederationStopped, InvalidProof, InvalidWeights
@@ -29,6 +31,7 @@ from fedmunkey.common.programs.round_messages import (
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
+from fedmunkey.server.rounds import solving_rounds
 from fedmunkey.server.rounds.run_record import EVENTS, LAST, RunRecord
 from fedmunkey.server.rounds.solving_rounds import SolvingRounds
 from tests.coordinator import Coordinator, Killed, running_coordinator
@@ -103,7 +106,7 @@ class Run:
         **changes: Any,
     ) -> None:
         settings = hospitals[0].settings.replace(**changes)
-        self.folder = Path(settings.output_dir)
+        self.folder = Path(settings.output_dir) / secrets.token_hex(4)
         self.sites = SitesGrid(hospitals, change or unchanged)
         self.opened: list[int] = []
         self.rounds = SolvingRounds(
@@ -149,6 +152,7 @@ def test_round_solves_with_all_sites_and_every_site_has_the_release(plain: Hospi
         assert read_release(hospital.folder.shared_weights).digest() == release.digest()
     (event,) = run.events
     assert (event["number"], event["failures"]) == (1, {})
+    assert 0 < event["release_seconds"] <= event["seconds"]
     assert event["bytes_up"] > 3 * 8 * 3 * 41 * 21
     assert event["bytes_down"] > 0
 
@@ -525,3 +529,49 @@ def test_node_with_the_certificate_of_another_site_is_left_out(members: Hospital
 
     assert run.solve().about["sites"] == ["hospital-1", "hospital-2", "hospital-3"]
     assert "is that of somebody else" in run.events[0]["failures"]["hospital-4"]
+
+
+def test_sites_asked_a_few_at_a_time_give_the_same_weights(plain: Hospitals, monkeypatch: pytest.MonkeyPatch) -> None:
+    together = Run(plain).solve()
+    monkeypatch.setattr(solving_rounds, "_MOST_BYTES", 1)
+    monkeypatch.setattr(solving_rounds, "_FEWEST_TOGETHER", 2)
+    run = Run(plain)
+
+    assert run.solve().digest() == together.digest()
+    assert run.sites.grid.send_and_receive.call_count == 2 * 3
+
+
+@pytest.mark.parametrize("kind", [CONTRIBUTE, TALLY, TAKE_RELEASE])
+def test_a_node_that_is_lost_with_its_machine_is_asked_again(
+    plain: Hospitals, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(solving_rounds, "_LOST_PAUSE_SECONDS", 0.0)
+    whole, lost = Run(plain).solve(), iter(range(1 + 4 + 3))
+
+    def lose(node: int, message: Message, reply: Message) -> Message:
+        """Answer as Flower's engine does for a worker that has died."""
+        dies = (node, message.metadata.message_type) == (2, kind) and next(lost, None) is not None
+        return Message(Error(code=ErrorCode.UNKNOWN, reason="the actor died"), reply_to=message) if dies else reply
+
+    run = Run(plain, lose)
+
+    assert run.solve().digest() == whole.digest()
+    # Once, four times in vain, and then one of four reaches a worker that lives.
+    assert run.count(kind, 2) == 1 + 4 + 4
+    assert run.count(kind, 1) == 1
+    assert run.events[0]["failures"] == {}
+
+
+def test_a_node_that_stays_lost_is_left_out(plain: Hospitals, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solving_rounds, "_LOST_SECONDS", 0.0)
+
+    def lose(node: int, message: Message, reply: Message) -> Message:
+        died = Error(code=ErrorCode.UNKNOWN, reason="the actor died")
+        return Message(died, reply_to=message) if node == 2 else reply
+
+    run = Run(plain, lose)
+
+    release = run.solve()
+
+    assert run.events[0]["failures"]["node 2"] == "the actor died"
+    assert release.digest() == without(plain, 2).digest()

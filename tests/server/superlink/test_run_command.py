@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import sys
 import tomllib
 from pathlib import Path
@@ -9,7 +8,8 @@ import pytest
 
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.superlink.run_command import check_finished, follow, prepare, read_events, summary
+from fedmunkey.server.superlink.event_lines import event_lines
+from fedmunkey.server.superlink.run_command import check_finished, follow, prepare
 from tests.processes import gone
 
 SETTINGS = Settings.parse({"num-rounds": 2})
@@ -35,21 +35,22 @@ def test_app_and_connection_are_what_flower_reads(tmp_path: Path) -> None:
     assert Path(command[0]).name == "flwr"
 
 
-def test_a_line_for_each_round_names_sites_that_did_not_take_part() -> None:
-    assert summary([ROUND, {"event": "stopped", "reason": "no site"}]) == [
-        "round 1: 2 sites, test accuracy 89.1%; hospital-3 did not take part: its epsilon is spent",
-        "stopped: no site",
+def test_a_line_for_each_round_and_one_for_each_site_that_did_not_take_part() -> None:
+    assert event_lines(ROUND, 2) == [
+        "round 1 of 2: 2 sites, test accuracy 89.1%",
+        "  hospital-3 did not take part: its epsilon is spent",
     ]
+    assert event_lines({"event": "stopped", "reason": "no\nsite"}, 2) == [r"stopped: no\nsite"]
 
 
 def test_line_of_a_round_says_at_how_many_sites_an_accuracy_is_known() -> None:
     some = {**ROUND, "evaluation": {"hospital-1": {}}, "failures": {}}
 
-    assert summary([some]) == ["round 1: 2 sites, test accuracy 89.1% at the 1 that told theirs"]
-    assert summary([{**some, "evaluation": {}, "mean": {}}]) == ["round 1: 2 sites"]
-    assert summary([{**some, "evaluation": {}, "mean": {"left-out-accuracy": 0.75}}]) == [
-        "round 1: 2 sites, left-out accuracy 75.0%"
-    ]
+    assert event_lines(some, 2) == ["round 1 of 2: 2 sites, test accuracy 89.1% at the 1 that told theirs"]
+    quiet = {**some, "sites": ["hospital-1"], "evaluation": {}, "mean": {}, "seconds": 1.25}
+    assert event_lines(quiet, 2) == ["round 1 of 2: 1 site, 1.2 s"]
+    solved = {**quiet, "mean": {"left-out-accuracy": 0.75}}
+    assert event_lines(solved, 2) == ["round 1 of 2: 1 site, left-out accuracy 75.0%, 1.2 s"]
 
 
 def test_run_that_came_to_its_end_is_finished() -> None:
@@ -69,26 +70,23 @@ def test_run_that_did_not_come_to_its_end_says_why(events: list[dict[str, object
         check_finished(events, SETTINGS)
 
 
-def test_events_are_read_line_by_line_and_may_be_missing(tmp_path: Path) -> None:
-    assert read_events(tmp_path / "events.jsonl") == []
-    (tmp_path / "events.jsonl").write_text(f"{json.dumps(ROUND)}\n")
-    assert read_events(tmp_path / "events.jsonl") == [ROUND]
-
-
-def test_output_is_shown_as_it_comes_and_runs_are_known_by_number(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_is_shown_without_colours_and_runs_are_known_by_number() -> None:
     started: list[str] = []
 
-    follow([sys.executable, "-S", "-c", "print('Successfully started run 42')"], {}, 60, sys.stdout, started)
+    shown: list[str] = []
+    words = r"print('\x1b[32mSuccessfully\x1b[0m started run 42')"
 
-    assert capsys.readouterr().out == "Successfully started run 42\n"
+    follow([sys.executable, "-S", "-c", words], {}, 60, shown.append, started)
+
+    assert shown == ["Successfully started run 42"]
     assert started == ["42"]
 
 
-def test_failure_to_start_says_the_last_line_and_what_to_look_at(tmp_path: Path) -> None:
+def test_failure_to_start_says_the_last_line_and_what_to_look_at() -> None:
     command = ["/bin/sh", "-c", "echo connection refused; exit 1"]
 
-    with (tmp_path / "log").open("w") as log, pytest.raises(FederationStopped) as stopped:
-        follow(command, {}, 60, log, [])
+    with pytest.raises(FederationStopped) as stopped:
+        follow(command, {}, 60, None, [])
 
     assert "connection refused; is munkey-server up running?" in str(stopped.value)
 
@@ -96,7 +94,7 @@ def test_failure_to_start_says_the_last_line_and_what_to_look_at(tmp_path: Path)
 def test_run_that_takes_too_long_ends_with_all_that_it_started(tmp_path: Path) -> None:
     command = ["/bin/sh", "-c", f"sleep 1000 & echo $! > {tmp_path}/inner; wait"]
 
-    with (tmp_path / "log").open("w") as log, pytest.raises(FederationStopped, match="still going"):
-        follow(command, {}, 2.0, log, [])
+    with pytest.raises(FederationStopped, match="still going"):
+        follow(command, {}, 2.0, None, [])
 
     assert gone(int((tmp_path / "inner").read_text()))

@@ -119,21 +119,14 @@ def test_noise_key_is_another_for_each_seed_and_site(settings: Settings) -> None
     assert len(set(keys)) == 4
 
 
-def test_enrolling_more_records_than_one_batch_counts_each_and_happens_once(
-    hospitals: list[Hospital],
-    settings: Settings,
-    encoder: Encoder,
-    shape: ModelShape,
-    secret: FederationSecret,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_hospital_is_opened_once_and_counts_its_records(
+    hospitals: list[Hospital], settings: Settings, encoder: Encoder, shape: ModelShape, secret: FederationSecret
 ) -> None:
-    monkeypatch.setattr("fedmunkey.simulations.federation.hospitals._BATCH", 7)
     counted: list[int] = []
 
     open_hospital(hospitals[0], settings, encoder, shape, secret, counted.append)
 
-    assert sum(counted) == len(hospitals[0].given.records)
-    assert max(counted) == 7
+    assert counted == [len(hospitals[0].given.records)]
     with pytest.raises(KeyStoreError, match="is there already"):
         open_hospital(hospitals[0], settings, encoder, shape, secret)
 

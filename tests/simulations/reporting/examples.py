@@ -130,6 +130,7 @@ def _round(rng: np.random.Generator, number: int, names: list[str]) -> dict[str,
         "bytes_down": 13_000_000,
         "bytes_up": 7_000_000,
         "seconds": 3.2,
+        "release_seconds": None,
     }
 
 
@@ -144,7 +145,7 @@ def _deletion(plan: str, number: int, entries: int, loss: dict[str, Any]) -> dic
         "guarantee": "certified",
         "record_loss": loss,
         "subject_loss": {**loss, "records": 1},
-        "seconds": {"site": 0.01, "request": 0.02, "slowest_request": 0.06},
+        "seconds": {"site": 0.01, "request": 0.02, "slowest_request": 0.06, "renewed": None},
         "times_faster": {"site": 3000.0, "request": 1500.0},
         "before": _figures(95.0, 97.0, 99.0, 68.0),
         "after": _figures(95.0, 97.0, 94.0, 52.0),

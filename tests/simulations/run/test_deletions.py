@@ -35,8 +35,10 @@ from fedmunkey.server.rounds.run_record import LAST
 from fedmunkey.simulations.federation.answers import MunkeyAnswers
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement, measure
+from fedmunkey.simulations.run import agents as agents_of_hospitals
 from fedmunkey.simulations.run import deletions
-from fedmunkey.simulations.run.deletions import CarriedOut, DeletionDriver, running_agents
+from fedmunkey.simulations.run.agents import running_agents
+from fedmunkey.simulations.run.deletions import CarriedOut, DeletionDriver
 from fedmunkey.simulations.run.plan import parse_plan, resolve
 
 MakeDriver = Callable[..., DeletionDriver]
@@ -74,7 +76,7 @@ def make_driver(
     def make(*plan: str, on_deletion: Callable[[CarriedOut], None] | None = None) -> DeletionDriver:
         first, given = initial_model(shape, served.seed), [h.given.records for h in open_hospitals]
         resolved = resolve(parse_plan(plan, hospitals=3, num_rounds=3), given, seed=0)
-        return DeletionDriver(resolved, open_hospitals, served, secret, first, on_deletion)
+        return DeletionDriver(resolved, open_hospitals, served, secret, first, on_deletion=on_deletion)
 
     return make
 
@@ -244,3 +246,22 @@ def test_every_hospital_has_an_agent_until_the_end(open_hospitals: list[Hospital
 
     assert running == {"agent-hospital-1", "agent-hospital-2", "agent-hospital-3"}
     assert agents() == set()
+
+
+def test_a_few_agents_carry_out_the_orders_of_many_hospitals(
+    make_driver: MakeDriver,
+    open_hospitals: list[Hospital],
+    served: Settings,
+    secret: FederationSecret,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agents_of_hospitals, "MOST_FOLLOWING", 2)
+    driver = make_driver("subjects:4@1", "site:2@1")
+    with running_agents(open_hospitals, served) as hear:
+        driver.hear = hear
+        driver.open_round(1)
+
+    subjects, site = driver.done
+    assert (subjects.entries, site.entries) == tuple(sum(done.deletion.expected) for done in (subjects, site))
+    assert held(open_hospitals[1], secret) == set()
+    assert {status.state for done in driver.done for status in done.statuses} == {RequestState.COMPLETED}

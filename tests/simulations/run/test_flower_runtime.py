@@ -91,10 +91,9 @@ def test_stopping_in_the_middle_leaves_no_process_and_no_files(
 def test_another_pythonpath_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
 
-    environment = flower_runtime._environment(tmp_path, 1234)
+    environment = flower_runtime._environment(tmp_path, "")
 
     ours, others = environment["PYTHONPATH"].split(os.pathsep)
     assert (Path(ours) / "fedmunkey" / "server" / "app.py").is_file()
     assert others == "/elsewhere"
     assert environment["FLWR_HOME"] == str(tmp_path)
-    assert "127.0.0.1:1234" in (tmp_path / "config.toml").read_text()

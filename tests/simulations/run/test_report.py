@@ -93,6 +93,7 @@ def round_event(number: int, accuracy: float | None = 0.5, training: dict[str, A
         "mean": mean,
         "bytes_down": 40,
         "bytes_up": 20,
+        "release_seconds": 1.5 * number,
     }
 
 
@@ -174,7 +175,9 @@ def test_deletion_is_compared_with_retraining_and_final_figures_are_those_of_the
     assert (deletion["round"], deletion["requests"], deletion["expected"]) == (2, 3, [0, 2, 0])
     # Each of the three answers says 3 records, 2 of them entries.
     assert (deletion["records"], deletion["entries"]) == (9, 6)
-    assert deletion["seconds"] == pytest.approx({"site": 0.01, "request": 0.02, "slowest_request": 0.06})
+    assert deletion["seconds"] == pytest.approx(
+        {"site": 0.01, "request": 0.02, "slowest_request": 0.06, "renewed": 3.0}
+    )
     assert deletion["times_faster"] == pytest.approx({"site": 30.0 / 0.01, "request": 30.0 / 0.02})
     assert (deletion["before"]["forget_accuracy"], deletion["after"]["forget_accuracy"]) == (100, 50)
     assert "forget_confidence" not in deletion["before"]

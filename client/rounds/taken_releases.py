@@ -1,0 +1,62 @@
+"""Which released weights a site has taken over, and what of its own was in them: so that none comes back by mistake."""
+
+from __future__ import annotations
+
+import json
+
+from fedmunkey.client.key_store import KeyStore
+from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.errors import InvalidWeights
+from fedmunkey.common.private_files import replace_file
+
+_FILE = "releases.json"
+_MOST = 1000
+"""Releases that are remembered; of an older one, the worst is believed."""
+
+
+def note_taken(folder: SiteFolder, store: KeyStore, digest: str, contributed: int) -> None:
+    """Note that weights are taken over which hold what the site erased after an order, but not what it erased before.
+
+    Weights that have the same bytes again hold what the later ones do.
+    """
+    taken = _read(folder)
+    taken.pop(digest, None)
+    taken[digest] = (contributed, _request_of(store, contributed))
+    content = json.dumps(dict(list(taken.items())[-_MOST:]))
+    replace_file(folder.path / _FILE, f"{content}\n".encode(), 0o600)
+
+
+def contributed_to(folder: SiteFolder, store: KeyStore, digest: str) -> int:
+    """Return the order before which a site had contributed to weights of an earlier run, by their digest.
+
+    Raises `InvalidWeights` if it has erased records since then; where the site does not know of the weights, or its
+    orders have other numbers since, if it has ever erased any.
+    """
+    order, request = _read(folder).get(digest, (-1, ""))
+    known = order >= 0 and request == _request_of(store, order)
+    erased = [answer for answer in store.orders.read_answers() if answer.entries]
+    gone = [answer.request_id for answer in erased if not known or answer.number > order]
+    if not gone:
+        return order if known else store.orders.last
+    if not known:
+        raise InvalidWeights(
+            "the site does not know these weights of an earlier run, and they may hold what it has erased; it keeps "
+            "those that it has"
+        )
+    raise InvalidWeights(
+        f"these weights of an earlier run hold what request {', '.join(dict.fromkeys(gone))} erased; the site keeps "
+        "those that it has"
+    )
+
+
+def _request_of(store: KeyStore, order: int) -> str:
+    """Return what an order was for: a ledger that was restored may have another under its number."""
+    return (store.orders.request_of(order) or b"").hex() if order else ""
+
+
+def _read(folder: SiteFolder) -> dict[str, tuple[int, str]]:
+    try:
+        said = json.loads((folder.path / _FILE).read_text(encoding="utf-8"))
+        return {str(digest): (int(order), str(request)) for digest, (order, request) in said.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
