@@ -42,6 +42,18 @@ def test_superlink_reads_neither_the_authoritys_key_nor_the_logs() -> None:
     assert hidden[1].split() == [f"-{folder.authority}", f"-{folder.log_key}"]
 
 
+def test_supernode_runs_under_an_account_of_its_own_that_reads_nothing_of_the_site() -> None:
+    lines = (DEPLOY / "fedmunkey-supernode.service").read_text().splitlines()
+    site = SiteFile.read(DEPLOY / "site.toml")
+
+    assert "User=fedmunkey-supernode" in lines
+    assert "User=fedmunkey" in (DEPLOY / "fedmunkey-site.service").read_text().splitlines()
+    (hidden,) = [line.partition("=-")[2] for line in lines if line.startswith("InaccessiblePaths=")]
+    assert site.site_dir.is_relative_to(hidden)
+    assert site.supernode_dir is not None
+    assert not site.supernode_dir.is_relative_to(hidden)
+
+
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 def test_units_bound_memory_and_write_it_nowhere(unit: Path) -> None:
     lines = unit.read_text().splitlines()

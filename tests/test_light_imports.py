@@ -64,6 +64,7 @@ def run(module: str, *words: str, before: str = "") -> subprocess.CompletedProce
         ("server.cli", ["up", "none.toml", "--check"]),
         ("simulations.cli", ["--help"]),
         ("client.supernode.supernode_program", ["none.toml"]),
+        ("client.supernode.apps_program", ["none.toml"]),
         ("server.superlink.superlink_program", ["none.toml"]),
     ],
 )

@@ -44,7 +44,7 @@ class EvaluationRule:
 
     @classmethod
     def of(cls, node_config: Mapping[str, object], promised: Guarantee) -> EvaluationRule:
-        """Return what a node's settings say; else a deployed site says nothing under `certified`, and counts otherwise.
+        """Return what a node's settings say; else a deployed site tells counts under `empirical` only.
 
         Raises `InvalidSetting` for what is no leave.
         """
@@ -58,7 +58,8 @@ class EvaluationRule:
                 ) from None
         if "site-dir" not in node_config:
             return cls(EvaluationLeave.FULL)
-        return cls(EvaluationLeave.OFF if promised is Guarantee.CERTIFIED else EvaluationLeave.COUNTS, fewest)
+        # Under `exact` a round's own left-out answers say what weights are worth, as a total over all sites.
+        return cls(EvaluationLeave.COUNTS if promised is Guarantee.EMPIRICAL else EvaluationLeave.OFF, fewest)
 
 
 def spend_evaluation(folder: SiteFolder, round_id: str = "", *, now: float | None = None) -> bool:

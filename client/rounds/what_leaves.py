@@ -1,7 +1,8 @@
-"""Each number that leaves a site with a reply: what it may tell, and what bounds it.
+"""Each number that leaves a site: what it may tell, and what bounds it.
 
-`SECURITY.md` has the same table; a test compares the two. `check_listed` stands where replies are made, so that no
-other number can leave.
+`SECURITY.md` has the same tables; a test compares them. `check_listed` stands where rounds' replies are made, so that
+no other number can leave with one. What a site says of deletions has its fields in `common.proofs` and `protos`; a test
+holds these against the second table.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ LEAVING = (
         "`test-accuracy`",
         "how many held-out records the shared weights alone answer rightly; nothing of a training record, as the "
         "site's memory is not asked",
-        f"not told where the site has promised `certified`, unless its `site.toml` says `counts`; else a count rounded "
+        f"told by default where the site has promised `empirical`, else where its `site.toml` says `counts`: rounded "
         f"at random to {STEP}, so that one record changes it with a probability of at most 1/{STEP}; over {FEWEST} "
         f"held-out records at least (`fewest-evaluated`), {A_DAY} times in 24 hours, under `exact` once a round and "
         "only where the site contributed",
@@ -108,6 +109,90 @@ LEAVING = (
 )
 """Everything, in the order of the table."""
 
+ANSWERING = (
+    Leaving(
+        frozenset({"records"}),
+        "`records`",
+        "how many of the named records, or of the named patient's, were erased; so whether the patient was there",
+        "nothing: it is what the requester asks; the coordinator and who may read the certificate hear it as well",
+    ),
+    Leaving(
+        frozenset({"entries"}),
+        "`entries`",
+        "how many of these were training records",
+        "nothing; as above",
+    ),
+    Leaving(
+        frozenset({"state", "reason"}),
+        "`state`, `reason`",
+        "whether anything was held or the order refused, and why; no id",
+        "one printable line of the reason",
+    ),
+    Leaving(
+        frozenset({"guarantee"}),
+        "`guarantee`",
+        "what the deletion means for weights: `exact`, `certified` or `empirical`; of an `exact` site that says "
+        "`empirical`: that the records had been in weights",
+        "three words",
+    ),
+    Leaving(
+        frozenset({"recordLoss.epsilon", "recordLoss.delta", "recordLoss.records"}),
+        "`recordLoss`: `epsilon`, `delta`, `records`",
+        "what noisy training has spent on one record: by the number of steps and, if records are sampled, of records",
+        "the site's promised budget; `records` is 1; `certified` only",
+    ),
+    Leaving(
+        frozenset({"subjectLoss.epsilon", "subjectLoss.delta", "subjectLoss.records"}),
+        "`subjectLoss`: `epsilon`, `delta`, `records`",
+        "the same for the group of training records that one patient among the erased had; `records` is their number",
+        "nothing beyond `entries`; `certified` only",
+    ),
+    Leaving(
+        frozenset({"seconds"}),
+        "`seconds`",
+        "how long the deletion took, to the last digit: roughly how large the site's store is; not in the receipt",
+        "nothing",
+    ),
+    Leaving(
+        frozenset({"time", "asked.issued", "asked.expires"}),
+        "`time`, `asked`",
+        "when the site signed, to the second, and the dates of the request, which the requester chose",
+        "nothing",
+    ),
+    Leaving(
+        frozenset({"tombstones"}),
+        "`tombstones`",
+        "a commitment to what was erased, by which an inspection at the site can hold it to its word",
+        "a hash under a key that never leaves the site",
+    ),
+    Leaving(
+        frozenset({"witnessed.size", "witnessed.root", "seen_size", "leaves"}),
+        "`witnessed`, `seen_size`, `leaves`",
+        "up to where the site has seen the coordinator's log, and which of its own receipts it looks for there",
+        "nothing; all of it is the coordinator's own",
+    ),
+    Leaving(
+        frozenset({"order", "site", "requestId", "request_id", "after", "chain", "follow"}),
+        "`order`, `site`, `requestId`, `after`, `chain`",
+        "which orders the site has heard: numbers and digests of what it was sent",
+        "nothing; all of it is the coordinator's own",
+    ),
+    Leaving(
+        frozenset({"document", "receipt", "receipts"}),
+        "`document`, `receipt`",
+        "the above in one piece, and again with the site's signature; given back where a ledger has lost it",
+        "no identity and no reference",
+    ),
+    Leaving(
+        frozenset({"requester", "references", "subject_reference", "signature"}),
+        "`references`, `requester`, `signature`",
+        "of a request that the site itself makes: how many records it names, and who signs; references are the same in "
+        "each request about one record or patient",
+        "references under the federation's secret, which the coordinator does not have; 10,000 at most",
+    ),
+)
+"""What a site says about deletions: in calls of the deletion service, in answers and in receipts."""
+
 _NAMES = frozenset().union(*(leaving.names for leaving in LEAVING))
 
 
@@ -117,7 +202,7 @@ def check_listed(names: Iterable[str]) -> None:
         raise LookupError(f"{', '.join(missing)} would leave the site, and no line of what leaves it says so")
 
 
-def table() -> str:
-    """Return the table in Markdown."""
+def table(rows: tuple[Leaving, ...]) -> str:
+    """Return a table in Markdown."""
     lines = ["| number | what it may tell | what bounds it |", "| --- | --- | --- |"]
-    return "\n".join([*lines, *(f"| {each.shown} | {each.tells} | {each.bound} |" for each in LEAVING)])
+    return "\n".join([*lines, *(f"| {each.shown} | {each.tells} | {each.bound} |" for each in rows)])

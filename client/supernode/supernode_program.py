@@ -12,6 +12,7 @@ import threading
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from flwr.common.constant import ISOLATION_MODE_PROCESS
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supernode.main import create_app
 from flwr.supernode.start_client_internal import start_client_internal
@@ -31,7 +32,7 @@ def serve(file: SiteFile) -> None:
 
     Raises `FedmunkeyError` if the site has no identity, or the address of its runtime cannot be taken.
     """
-    identity = Identity.read(file.identity)
+    identity = Identity.read(file.supernode.identity)
     key = load_pem_private_key(identity.key_file.read_bytes(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InvalidSetting(f"{identity.key_file} is no ECDSA key; join the federation again")
@@ -48,6 +49,8 @@ def serve(file: SiteFile) -> None:
         authentication_keys=(key, key.public_key()),
         runtime_api_address=file.runtime,
         runtime_dependency_install=False,
+        # What trains is started by `apps_program`, which may be another account's.
+        isolation=ISOLATION_MODE_PROCESS,
     )
 
 

@@ -39,7 +39,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
 
     A method that is not in the table is refused.
     """
-    if caller.role not in _ROLES.get(method, ()):
+    if caller.role not in ROLES.get(method, ()):
         return Refusal(Cause.ROLE, f"{caller.role}s may not call {method}; {_words(method)}")
     match method:
         case "Submit":
@@ -61,7 +61,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     return None
 
 
-_ROLES: dict[str, tuple[MemberRole, ...]] = {
+ROLES: dict[str, tuple[MemberRole, ...]] = {
     "Submit": (MemberRole.SITE, MemberRole.OFFICER),
     "Watch": (MemberRole.SITE,),
     "Acknowledge": (MemberRole.SITE,),
@@ -86,7 +86,7 @@ _ROLES: dict[str, tuple[MemberRole, ...]] = {
 
 
 def _words(method: str) -> str:
-    allowed = _ROLES.get(method, ())
+    allowed = ROLES.get(method, ())
     return f"only {' and '.join(f'{role}s' for role in allowed)} may" if allowed else "nobody may"
 
 

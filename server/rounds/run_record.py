@@ -27,6 +27,9 @@ EVENTS = "events.jsonl"
 CURVES = "curves.svg"
 LAST = "last.safetensors"
 BEST = "best.safetensors"
+LEFT_OUT = "left-out-accuracy"
+"""In a round's `mean`: the share of all sites' training records answered rightly by weights that had not seen them."""
+
 SELECTION = "selection-accuracy"
 """The metric by which the best weights are chosen."""
 

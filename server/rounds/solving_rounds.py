@@ -60,7 +60,7 @@ from fedmunkey.common.programs.round_messages import (
 from fedmunkey.common.proofs.contributions import Contribution
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.settings.settings import AbsentSites, Settings
-from fedmunkey.server.rounds.run_record import RoundRecord, RunRecord
+from fedmunkey.server.rounds.run_record import LEFT_OUT, RoundRecord, RunRecord
 from fedmunkey.server.rounds.site_replies import check_metrics, registered_names, site_of
 from fedmunkey.server.rounds.strategies import average_over_sites
 
@@ -167,7 +167,7 @@ class SolvingRounds:
             opened = self.clock()
             self._round = RoundRecord(number)
             release = self._solve(number)
-            metrics = self._give_out(number, release)
+            metrics = {LEFT_OUT: release.choice.accuracy, **self._give_out(number, release)}
             ended = self.clock()
             self._round.seconds, self._round.release_seconds = ended - start, ended - opened
             self._round.mean = metrics

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from fedmunkey.common.service.foreign_text import printable
-from fedmunkey.server.rounds.run_record import FINISHED, RESUMED, ROUND, STOPPED, WAITING, read_events
+from fedmunkey.server.rounds.run_record import FINISHED, LEFT_OUT, RESUMED, ROUND, STOPPED, WAITING, read_events
 
 _LOOK_SECONDS = 0.2
 
@@ -71,6 +71,8 @@ def _round_lines(event: Mapping[str, Any], rounds: int) -> list[str]:
     sites, saying = len(event["sites"]), len(event["evaluation"])
     some = f" at the {saying} that told theirs" if saying < sites else ""
     shown = "" if accuracy is None else f", test accuracy {100 * accuracy:.1f}%{some}"
+    if LEFT_OUT in event["mean"]:
+        shown = f", left-out accuracy {100 * event['mean'][LEFT_OUT]:.1f}%{shown}"
     seconds = f", {event['seconds']:.1f} s" if event.get("seconds") else ""
     failed = [printable(f"  {site} did not take part: {reason}") for site, reason in sorted(event["failures"].items())]
     return [f"round {event['number']} of {rounds}: {count_of(sites, 'site')}{shown}{seconds}", *failed]

@@ -19,7 +19,7 @@ from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import ledger_that_is_there
-from fedmunkey.server.rounds.run_record import CURVES
+from fedmunkey.server.rounds.run_record import CURVES, LEFT_OUT
 from fedmunkey.server.rounds.runs import (
     KeptRun,
     RunState,
@@ -217,6 +217,7 @@ def _document(run: KeptRun, used: KeptRun | None, ledger: Ledger) -> dict[str, A
 
 def _row(document: Mapping[str, Any]) -> Sequence[str]:
     accuracy = document["mean"].get("test-accuracy")
+    left_out = document["mean"].get(LEFT_OUT)
     what = f"{document['state']}, gives out {document['gives_out']}" if document["gives_out"] else document["state"]
     weights = "kept" if document["weights"] else ""
     if document["solved_with_deleted"]:
@@ -229,7 +230,7 @@ def _row(document: Mapping[str, Any]) -> Sequence[str]:
         weights,
         str(document["rounds"]),
         str(len(document["sites"])),
-        "" if accuracy is None else f"{100 * accuracy:.1f}%",
+        _share(accuracy) or _share(left_out, " (left out)"),
     )
 
 
@@ -264,3 +265,7 @@ def _number(name: str, value: float | None) -> str:
     if value is None:
         return ""
     return f"{100 * value:.1f}%" if name.endswith("accuracy") else f"{value:.3f}"
+
+
+def _share(share: float | None, what: str = "") -> str:
+    return "" if share is None else f"{100 * share:.1f}%{what}"

@@ -7,6 +7,7 @@ import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +29,27 @@ from fedmunkey.client.rounds.evaluation_leave import (
     coarse_counts,
     spend_evaluation,
 )
-from fedmunkey.client.rounds.what_leaves import check_listed, table
+from fedmunkey.client.rounds.what_leaves import ANSWERING, LEAVING, Leaving, check_listed, table
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.closed_form.feature_map import SCALE
 from fedmunkey.common.closed_form.folds import FOLDS
 from fedmunkey.common.closed_form.linear_answers import TEMPERATURES, WEIGHT_BITS
 from fedmunkey.common.closed_form.release import Release
 from fedmunkey.common.closed_form.solving import RIDGES, Choice
+from fedmunkey.common.deletions.acknowledgement import Acknowledgement
+from fedmunkey.common.deletions.states import SiteState
 from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.identities import MemberRole
+from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.programs.round_messages import CONTRIBUTE, METRICS, TAKE_RELEASE
+from fedmunkey.common.proofs.receipts import PREDICATE_TYPE, Receipt, WitnessedHead
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.signing.statements import Statement
+from fedmunkey.protos import deletion_pb2
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
+from fedmunkey.server.members.entitlements import ROLES
 from tests.client.one_site import Make
 from tests.client.one_site import digits as digits_of_one_site
 from tests.solved_sites import CLASSES, ENCODER, Hospital, digits, feature_map, make_hospital, solved_settings
@@ -67,10 +76,10 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def hospital(tmp_path: Path, address: str) -> Hospital:
-    """A site that says what one with a bare `site.toml` does."""
+    """A site that says what one does whose `site.toml` says that it tells counts."""
     records = [digits(TRAIN), digits(HELD_OUT, Split.TEST)]
     made = make_hospital(tmp_path, 1, solved_settings(tmp_path, address, random_features=15), records)
-    del made.node_config["evaluation"]
+    made.node_config["evaluation"] = "counts"
     return made
 
 
@@ -124,6 +133,34 @@ def mean_of_held_out(hospital: Hospital) -> NDArray[np.float64]:
 
 
 # Weights that the coordinator chooses.
+
+
+def test_site_with_a_bare_file_tells_nothing_of_its_held_out_records(hospital: Hospital) -> None:
+    """Whatever weights it is sent, its replies are the same with and without a record."""
+    del hospital.node_config["evaluation"]
+    weights = np.zeros((feature_map(hospital.settings).size, CLASSES), dtype=np.int32)
+
+    assert [ask(hospital, weights + number, number) for number in range(1, 4)] == [{}, {}, {}]
+    assert not (hospital.folder.path / "evaluations.json").exists()
+
+
+@pytest.mark.parametrize(("days", "least", "most"), [(1, 0.74, 0.83), (125, 0.99, 1.0)])
+def test_counts_tell_who_knows_all_other_held_out_records_of_one_more(
+    folder: SiteFolder, days: int, least: float, most: float
+) -> None:
+    """The best that weights can be chosen for: all others stand on the edge, and the one record is answered rightly."""
+    asked = [spend_evaluation(folder, f"{n}-round", now=DAY * (n * days // 1000) + n) for n in range(1000)]
+    told = sum(asked)
+    sites = 3200 // told + 30
+
+    def highest(right: int) -> NDArray[np.float64]:
+        return np.array([max(coarse_counts(right, 120)["test-accuracy"] for _ in range(told)) for _ in range(sites)])
+
+    held, other = highest(61), highest(60)
+
+    pairs = held[:, None] - other[None]
+    assert told == min(A_DAY * days, 1000)
+    assert least < (pairs > 0).mean() + (pairs == 0).mean() / 2 <= most
 
 
 def test_mean_of_held_out_pictures_cannot_be_told_by_chosen_weights(hospital: Hospital) -> None:
@@ -220,7 +257,8 @@ def test_deployed_sites_leave_is_its_own_and_a_simulated_one_tells_everything() 
 
     assert EvaluationRule.of({"partition-id": 0}, Guarantee.CERTIFIED).leave is EvaluationLeave.FULL
     assert EvaluationRule.of(deployed, Guarantee.CERTIFIED).leave is EvaluationLeave.OFF
-    assert EvaluationRule.of(deployed, Guarantee.EXACT) == EvaluationRule(EvaluationLeave.COUNTS, 100)
+    assert EvaluationRule.of(deployed, Guarantee.EXACT).leave is EvaluationLeave.OFF
+    assert EvaluationRule.of(deployed, Guarantee.EMPIRICAL) == EvaluationRule(EvaluationLeave.COUNTS, 100)
     with pytest.raises(InvalidSetting, match="evaluation = everything: this site says off or counts"):
         EvaluationRule.of({**deployed, "evaluation": "everything"}, Guarantee.EXACT)
 
@@ -279,8 +317,47 @@ def test_counts_of_few_records_are_possible_ones() -> None:
 # The table.
 
 
-def test_security_shows_each_number_that_leaves() -> None:
-    assert table() in (Path(__file__).parents[3] / "SECURITY.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("rows", [LEAVING, ANSWERING])
+def test_security_shows_each_number_that_leaves(rows: tuple[Leaving, ...]) -> None:
+    assert table(rows) in (Path(__file__).parents[3] / "SECURITY.md").read_text(encoding="utf-8")
+
+
+def test_everything_that_a_site_says_about_deletions_has_a_line() -> None:
+    listed = frozenset().union(*(each.names for each in ANSWERING))
+    loss = PrivacyLoss(1.0, 1e-5, 2)
+    answer = Acknowledgement(
+        *(1, "hospital-1", "request-1", SiteState.ERASED, 3, 2, Guarantee.CERTIFIED, 0.5),
+        record_loss=replace(loss, records=1),
+        subject_loss=loss,
+    )
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    receipt = Receipt(answer, bytes(32), now, bytes(32), WitnessedHead(1, bytes(32)), (now, now))
+    signed = Statement.of(receipt.sign(SigningKey.from_seed(bytes(32))), PREDICATE_TYPE).predicate
+
+    said = leaves_of(signed) | leaves_of(answer.to_document())
+    for call in deletion_pb2.DESCRIPTOR.services_by_name["Deletion"].methods:
+        if MemberRole.SITE in ROLES[call.name]:
+            said |= fields_of(call.input_type)
+
+    assert said - listed == set()
+    assert listed - said == set()
+
+
+def leaves_of(document: dict[str, Any], under: str = "") -> set[str]:
+    """Return the names of the values in a document, with those that they lie under."""
+    return {
+        name
+        for key, value in document.items()
+        for name in (leaves_of(value, f"{under}{key}.") if isinstance(value, dict) else {f"{under}{key}"})
+    }
+
+
+def fields_of(message: Any) -> set[str]:
+    """Return the names of all fields of a message and of those in it."""
+    found: set[str] = set()
+    for field in message.fields:
+        found |= fields_of(field.message_type) if field.message_type is not None else {field.name}
+    return found
 
 
 def test_text_of_an_error_is_a_short_printable_line(hospital: Hospital) -> None:

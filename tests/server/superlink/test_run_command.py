@@ -49,6 +49,8 @@ def test_line_of_a_round_says_at_how_many_sites_an_accuracy_is_known() -> None:
     assert event_lines(some, 2) == ["round 1 of 2: 2 sites, test accuracy 89.1% at the 1 that told theirs"]
     quiet = {**some, "sites": ["hospital-1"], "evaluation": {}, "mean": {}, "seconds": 1.25}
     assert event_lines(quiet, 2) == ["round 1 of 2: 1 site, 1.2 s"]
+    solved = {**quiet, "mean": {"left-out-accuracy": 0.75}}
+    assert event_lines(solved, 2) == ["round 1 of 2: 1 site, left-out accuracy 75.0%, 1.2 s"]
 
 
 def test_run_that_came_to_its_end_is_finished() -> None:
