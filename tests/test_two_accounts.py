@@ -16,10 +16,15 @@ import pytest
 
 import fedmunkey
 from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.identities import Identity
+from fedmunkey.common.identities.card_draft import CardDraft
+from fedmunkey.common.model.federation_card import agreed_settings
+from fedmunkey.common.model.model_choice import choose_facts
 from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.server.ledger.ledger import Ledger
+from fedmunkey.server.members.card_making import enter_version
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.simulations.deploy_local.terminal import Background
@@ -103,6 +108,9 @@ def test_supernode_of_another_account_reads_no_key_and_a_round_is_run(folder: Pa
     with Ledger(coordinator.ledger) as ledger:
         MemberRegister(ledger.engine).adopt(identity.certificate)
         ledger.register(NAME)
+    classes = tuple(f"digit {number}" for number in range(settings.num_classes))
+    draft = CardDraft(classes, choose_facts(settings), agreed_settings(settings))
+    enter_version(coordinator, draft, "", coordinator.ledger, utc_now())
     own = folder / "supernode"
     shutil.copytree(site.identity, own / "identity")
     for account, path in ((SITE, site.path), (SUPERNODE, own)):

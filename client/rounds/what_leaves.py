@@ -184,6 +184,13 @@ ANSWERING = (
         "no identity and no reference",
     ),
     Leaving(
+        frozenset({"reader", "states", "kinds", "beginning", "page", "page_size"}),
+        "`reader`, `states`, `kinds`, `beginning`, `page`, `page_size`",
+        "what is looked at in a site's console, and when: which of its own requests, by state, kind and the beginning "
+        "of their id; that a record or patient was looked for, by its reference",
+        "only what the site may read; references as below",
+    ),
+    Leaving(
         frozenset({"requester", "references", "subject_reference", "signature"}),
         "`references`, `requester`, `signature`",
         "of a request that the site itself makes: how many records it names, and who signs; references are the same in "
