@@ -12,7 +12,7 @@ import torch
 from flwr.app import MessageType
 
 from fedmunkey.client.key_store import HeldRecords, KeyStore
-from fedmunkey.client.learning.bank import read_bank, read_held_out
+from fedmunkey.client.learning.bank import Bank, read_bank
 from fedmunkey.client.learning.training import train
 from fedmunkey.client.rounds import descended, turn
 from fedmunkey.client.site import SiteFolder
@@ -186,14 +186,14 @@ def test_deletion_after_tokens_were_written_is_heard(make_federation: Make, monk
 
 
 def test_deletion_amid_an_evaluation_starts_it_again(federation: Federation, monkeypatch: pytest.MonkeyPatch) -> None:
-
-    def delete_and_read(store: KeyStore, *rest: object) -> object:
+    def read_and_delete(store: KeyStore, neighbours: int) -> Bank:
         patched.undo()
+        bank = read_bank(store, neighbours)
         federation.delete(3)
-        return read_held_out(store, *rest)  # type: ignore[arg-type]
+        return bank
 
     with monkeypatch.context() as patched:
-        patched.setattr(descended, "read_held_out", delete_and_read)
+        patched.setattr(descended, "read_bank", read_and_delete)
         reply = federation.ask(MessageType.EVALUATE)
 
     assert reply.content.metric_records[METRICS]["entries"] == TRAIN - 1

@@ -26,6 +26,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.rounds.run_record import EVENTS, LAST, ROUND
+from fedmunkey.simulations.federation import enrolling
 from fedmunkey.simulations.federation.consent import donate
 from fedmunkey.simulations.federation.federated_loop import average_rounds, munkey_site
 from fedmunkey.simulations.federation.hospitals import Hospital, bank_of, encode_all, give, open_hospital
@@ -174,7 +175,7 @@ def test_exact_run_leaves_the_bytes_of_one_in_which_the_records_were_never_enrol
         kept = np.setdiff1d(np.arange(len(hospital.given.records)), rows)
         open_hospital(replace(hospital, given=hospital.given.select(kept)), *rest)
 
-    monkeypatch.setattr(run, "open_hospital", enrol_others)
+    monkeypatch.setattr(enrolling, "open_hospital", enrol_others)
     monkeypatch.setattr(run, "_train", in_this_process(make_grid))
     asked = experiment(Guarantee.EXACT, EXACT_PLAN[1:], hospitals=3, permanent=0.3)
     without = Ran(asked.output, simulate(asked, Progress.quiet()))
