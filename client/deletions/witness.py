@@ -61,6 +61,9 @@ def witness(
         except (InvalidDeletion, InvalidProof) as error:
             if isinstance(error, NotAllowed):
                 still_served()
+            if book.head() != seen:
+                # Another of the site's programs has looked meanwhile, and followed a log that this one did not know.
+                continue
             if seen is not None and _follow_restored(service, book, trust, now):
                 # Answers that the coordinator has lost are given again first; the next look asks for all receipts.
                 _give_back(service, book, trust, now)

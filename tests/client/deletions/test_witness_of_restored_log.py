@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.deletions.witness import witness
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.common.errors import InvalidProof
-from fedmunkey.common.proofs.log_heads import LogHead
+from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate
 from fedmunkey.common.proofs.merkle import EMPTY_ROOT
 from fedmunkey.common.proofs.receipts import WitnessedHead
 from fedmunkey.common.proofs.restored_log import RestoredLog
@@ -114,6 +115,26 @@ def test_followed_log_leaves_the_evidence_of_what_it_lost(restored: Restored, st
     assert seen.root != head.root
     TRUST.verify(envelope_of(document["lost"]), Role.LOG, lost.time)
     assert envelope_of(document["restored"]) == said
+
+
+def test_two_programs_of_a_site_that_look_at_once_follow_it_once(
+    restored: Restored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent follows the restored log between a command's reading of the last head and the log's answer."""
+    restored.state(START + 3 * HOUR, OFFICER_KEY)
+    update = restored.service.log_update
+
+    def after_another(*asked: Any) -> LogUpdate | None:
+        monkeypatch.undo()
+        assert restored.look(START + 4 * HOUR)
+        return update(*asked)
+
+    monkeypatch.setattr(restored.service, "log_update", after_another)
+
+    assert restored.look(START + 4 * HOUR)
+
+    (followed,) = restored.alarms()
+    assert "restored from a copy of 3 leaves" in followed
 
 
 @pytest.mark.parametrize(
