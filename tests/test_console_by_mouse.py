@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; `make browser` or `apt-get install chromium`"),
 ]
 PATIENCE_MS = 120_000
-MOST_SECONDS = 60.0
 
 
 @dataclass
@@ -65,7 +63,6 @@ def test_patient_is_forgotten_by_mouse_and_named_nowhere(
     page.on("request", lambda request: addresses.append(request.url))
     page.goto(deployment.link)
 
-    begun = time.monotonic()
     page.get_by_role("link", name="New request").first.click()
     page.get_by_label("Ids, one a line").fill(PATIENT)
     page.get_by_label("Legal ground").select_option("17-1-b")
@@ -79,13 +76,11 @@ def test_patient_is_forgotten_by_mouse_and_named_nowhere(
     expect(page.locator(".verdict")).to_contain_text("The certificate holds. 6 records erased")
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Certificate file").click()
-    seconds = time.monotonic() - begun
 
     certificate = tmp_path / "certificate.json"
     waiting.value.save_as(certificate)
     assert b"receipt" in certificate.read_bytes()
     assert faults == []
-    assert seconds < MOST_SECONDS
     _find_nowhere(page, addresses, deployment)
 
 

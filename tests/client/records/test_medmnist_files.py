@@ -234,7 +234,6 @@ def test_array_that_ends_early_or_late_inside_an_intact_archive_is_refused(tmp_p
     assert "the array train_images is damaged" in fault(path)
 
 
-@pytest.mark.skipif(not BREASTMNIST.is_file(), reason="needs the shared copy of BreastMNIST")
 def test_array_that_would_not_fit_into_memory_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path, **arrays(64, 64))
     monkeypatch.setattr(medmnist_files, "_MOST_UNPACKED", 10_000)
@@ -243,6 +242,7 @@ def test_array_that_would_not_fit_into_memory_is_not_unpacked(tmp_path: Path, mo
     assert "more than fit into this machine's memory" in fault(path)
 
 
+@pytest.mark.skipif(not BREASTMNIST.is_file(), reason="needs the shared copy of BreastMNIST")
 def test_reads_a_copy_of_breastmnist() -> None:
     dataset = read_npz(BREASTMNIST)
 
