@@ -76,13 +76,19 @@ class AppliedOrders:
         Raises
         ------
         KeyStoreError
-            If an order is for another site, skips one, or another process keeps the log from being emptied. All of the
-            orders can be applied again; where the transaction failed, none was applied.
+            If an order is for another site, skips one, or another process keeps the log from being emptied or has set
+            answers aside. All of the orders can be applied again; where the transaction failed, none was applied.
         """
         self._check_turns(orders)
         self._make_place(orders)
         self._tell_targets(orders)
-        return apply_orders(self._database, self._privacy, orders, hear)
+        answers = apply_orders(self._database, self._privacy, orders, hear)
+        if [answer.number for answer in answers] != [order.number for order in orders]:
+            raise KeyStoreError(
+                "another of the site's programs follows a restored ledger meanwhile and has set answers aside; "
+                "orders are heard again"
+            )
+        return answers
 
     def lacks_targets(self) -> bool:
         """Return whether the journal has lost, or never had, what an order named that this site has carried out.

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from fedmunkey.client.key_store import KeyStore, Tokens, deletion
+from fedmunkey.client.key_store.answers import read_answers
 from fedmunkey.client.key_store.on_disk.record_ciphers import Epoch, RecordCiphers
 from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 from fedmunkey.client.key_store.removal import Hearing
@@ -567,3 +568,21 @@ def test_log_is_empty_after_a_deletion(trained: KeyStore, order: Order, monkeypa
     trained.orders.apply(order(1, 1))
 
     assert sizes == [0]
+
+
+def test_answers_that_another_program_has_set_aside_are_not_given(
+    store: KeyStore, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command follows a restored ledger while an agent carries out an order that the former one had."""
+
+    def after_another(*asked: Any) -> Any:
+        monkeypatch.undo()
+        reopen(store).orders.set_aside(0)
+        return read_answers(*asked)
+
+    monkeypatch.setattr(deletion, "read_answers", after_another)
+
+    with pytest.raises(KeyStoreError, match="orders are heard again"):
+        store.orders.apply(order(1, 0))
+
+    assert store.orders.apply(order(1, 0)).number == 1

@@ -63,8 +63,9 @@ command_line.run(app)
 def test_every_promise_is_kept_under_faults(typed: Typed, tmp_path: Path) -> None:
     sizes = ["--deletions", DELETIONS, "--kills", DELETIONS // 10, "--seed", 1]
 
-    code, out, _ = typed(main, "munkey-sim", "faults", *sizes, "--output", tmp_path / "run", "--json")
+    code, out, said = typed(main, "munkey-sim", "faults", *sizes, "--output", tmp_path / "run", "--json")
 
+    assert out, said
     found = json.loads(out)
     assert (code, found["broken"]) == (0, [])
     assert {name: found[name] for name in BrokenPromises().counts()} == BrokenPromises().counts()
