@@ -26,7 +26,7 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.waiting import wait_for_service
 from fedmunkey.common.settings.settings import Settings
-from fedmunkey.server.rounds.careful_grid import CarefulGrid
+from fedmunkey.server.rounds.careful_grid import ENGINE_LOOK_SECONDS, ENGINE_SILENCE_SECONDS, CarefulGrid
 from fedmunkey.server.rounds.forgetting_strategy import ForgettingStrategy
 from fedmunkey.server.rounds.run_record import (
     GIVES_OUT,
@@ -52,8 +52,10 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that the run's configuration describes."""
-    # Simulated sites answer from this process, and nobody but Flower has written what they say.
-    careful = CarefulGrid(grid) if isinstance(grid, HttpGrid) else grid
+    if isinstance(grid, HttpGrid):
+        careful = CarefulGrid(grid)
+    else:
+        careful = CarefulGrid(grid, longest=ENGINE_LOOK_SECONDS, silence=ENGINE_SILENCE_SECONDS)
     run_federation(careful, Settings.parse(context.run_config))
 
 

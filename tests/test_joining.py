@@ -27,6 +27,7 @@ from fedmunkey.common.programs.supervision import own_program
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.secure_connection import Connection
 from fedmunkey.protos import membership_pb2
 from fedmunkey.protos.membership_pb2_grpc import JoiningStub
 from fedmunkey.server.deletions.listener import DeletionServer
@@ -356,6 +357,23 @@ def test_certificate_outside_of_its_time_is_not_let_in(
         pytest.raises(ServiceUnavailable, match="does not take the certificate of site"),
     ):
         channel.get("request-1")
+
+
+@pytest.mark.parametrize("details", ["failed to connect; Connection reset by peer", "Socket closed", "Broken pipe"])
+def test_who_is_turned_away_is_found_whatever_grpc_says_of_it(
+    coordinator: Coordinator, tmp_path: Path, details: str
+) -> None:
+    begin = utc_now() - timedelta(days=3)
+    folder = make_identity(coordinator.authority, tmp_path / "late", start=begin, days=1.0)
+    late = Identity.read(folder, clock=lambda: begin)
+
+    def fault(identity: Identity | None) -> str:
+        return Connection(coordinator.address, [], identity, lambda channel: channel).fault(details)
+
+    assert "does not take the certificate of site" in fault(late)
+    assert fault(coordinator.member(SITE)) == ""
+    with pytest.raises(InvalidIdentity, match="speaks TLS only"):
+        fault(None)
 
 
 def test_site_cannot_pass_for_the_coordinator(coordinator: Coordinator) -> None:

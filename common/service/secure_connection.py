@@ -87,8 +87,6 @@ class Connection:
         `details` is what gRPC says of an attempt that failed. Raises `InvalidIdentity` if one side speaks TLS and the
         other does not, or the service is not this federation's coordinator.
         """
-        if "failed to connect" not in details:
-            return ""
         if "WRONG_VERSION_NUMBER" in details:
             raise InvalidIdentity(
                 f"the service at {self.address} does not speak TLS, and this identity is shown over TLS only: "
@@ -99,7 +97,8 @@ class Connection:
                 f"the service at {self.address} is not this federation's coordinator, or not by that name: its "
                 "certificate is of another authority, has expired or has other hosts; nothing was sent"
             )
-        if "Socket closed" not in details or not _speaks_tls(self.address):
+        # A service that turns a certificate away closes the connection, and how that reads depends on who is faster.
+        if "Connection refused" in details or not _turns_away(self.address, self._identity):
             return ""
         if self._identity is None:
             raise InvalidIdentity(
@@ -126,16 +125,36 @@ class Connection:
         return (found.st_ino, found.st_mtime_ns)
 
 
-def _speaks_tls(address: str) -> bool:
-    """Return whether what listens there answers a TLS handshake; whom it trusts and who it is does not matter here."""
+def _turns_away(address: str, identity: Identity | None) -> bool:
+    """Return whether what listens there speaks TLS, and closes the connection once it has seen the certificate.
+
+    Who it is itself does not matter here. It is asked twice: one that is about to end closes it too, and is gone then.
+    """
     host, port = split_address(address)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
     try:
-        with socket.create_connection((host.strip("[]"), port), _PROBE_SECONDS) as plain:
-            context.wrap_socket(plain).close()
+        if identity is not None:
+            context.load_cert_chain(identity.certificate_file, identity.key_file)
+        return all(_closes_at_once(host.strip("[]"), port, context) for _ in range(2))
     except (OSError, ValueError):
         return False
-    return True
+
+
+def _closes_at_once(host: str, port: int, context: ssl.SSLContext) -> bool:
+    """Return whether a connection is closed after its handshake, before a first byte, as HTTP/2 begins with settings.
+
+    Raises `OSError` if there is no handshake, or nothing after it in `_PROBE_SECONDS`.
+    """
+    with (
+        socket.create_connection((host, port), _PROBE_SECONDS) as plain,
+        context.wrap_socket(plain) as connection,
+    ):
+        try:
+            return not connection.recv(1)
+        except TimeoutError:
+            raise
+        except OSError:
+            return True

@@ -2,6 +2,9 @@
 
 Flower reads all replies that are there in one go, and what a site has sent as the parts of one may be any bytes. One
 that cannot be put together would end the run, and take the others' replies with it.
+
+In a simulation a machine that is lost may take an answer with it that was made and not yet fetched. Ray then waits for
+that answer for ever.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable, Iterable
 
 import httpx
 from flwr.app import Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
@@ -27,13 +31,40 @@ _FIRST_SECONDS, _LONGEST_SECONDS = 0.1, 2.0
 
 _GROWTH = 1.3
 
+ENGINE_LOOK_SECONDS = 0.1
+"""How often it looks for replies in the memory of a simulation."""
+
+ENGINE_SILENCE_SECONDS = 30.0
+"""How long in a simulation nobody may answer, once somebody has, before those that are left are taken for lost."""
+
+_IN_PAUSES = 10
+
+LOST = ErrorCode.UNKNOWN
+"""The code of an error that Flower's simulation engine reports of a worker that has died."""
+
 
 class CarefulGrid(Grid):
-    """Sends and receives as the grid that it is given, and turns replies that nobody can read into error replies."""
+    """Sends and receives as the grid that it is given, and turns replies that nobody can read into error replies.
 
-    def __init__(self, grid: Grid, *, wait: Callable[[float], object] = time.sleep) -> None:
+    It looks for replies every `longest` seconds at least. Where `silence` is given, in seconds, those that have not
+    come by then since the last that did are lost, with the error that Flower's engine gives for a worker that has died;
+    it is more where there were long pauses before.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        longest: float = _LONGEST_SECONDS,
+        silence: float | None = None,
+        wait: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._grid = grid
+        self._longest = longest
+        self._silence = silence
         self._wait = wait
+        self._clock = clock
 
     def set_run(self, run: Run) -> None:
         """Say which run it is for."""
@@ -70,19 +101,25 @@ class CarefulGrid(Grid):
         """Send messages, and return one reply to each that is answered in `timeout` seconds, or at all without one."""
         sent = list(messages)
         waiting = dict(zip(self._grid.push_messages(sent), sent, strict=False))
-        end = time.monotonic() + timeout if timeout is not None else None
+        last = self._clock()
+        end = last + timeout if timeout is not None else None
         replies: list[Message] = []
-        pause = _FIRST_SECONDS
+        pause, longest_silence = _FIRST_SECONDS, 0.0
         while waiting:
-            for name, message in list(waiting.items()):
-                reply = self._pull(name, message)
-                if reply is not None:
-                    replies.append(reply)
-                    del waiting[name]
-            if not waiting or (end is not None and time.monotonic() >= end):
+            looked = {name: self._pull(name, message) for name, message in waiting.items()}
+            pulled = {name: reply for name, reply in looked.items() if reply is not None}
+            replies += pulled.values()
+            waiting = {name: message for name, message in waiting.items() if name not in pulled}
+            now = self._clock()
+            silence = now - last
+            if pulled:
+                last, longest_silence = now, max(longest_silence, silence)
+            elif replies and self._silence is not None and silence > max(self._silence, _IN_PAUSES * longest_silence):
+                return [*replies, *(_failed(message, "its answer was lost", LOST) for message in waiting.values())]
+            if not waiting or (end is not None and now >= end):
                 break
             self._wait(pause)
-            pause = min(pause * _GROWTH, _LONGEST_SECONDS)
+            pause = min(pause * _GROWTH, self._longest)
         return replies
 
     def _pull(self, name: str, message: Message) -> Message | None:

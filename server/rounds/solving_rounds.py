@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from cryptography import x509
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
@@ -60,6 +59,7 @@ from fedmunkey.common.programs.round_messages import (
 from fedmunkey.common.proofs.contributions import Contribution
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.settings.settings import AbsentSites, Settings
+from fedmunkey.server.rounds.careful_grid import LOST
 from fedmunkey.server.rounds.run_record import LEFT_OUT, RoundRecord, RunRecord
 from fedmunkey.server.rounds.site_replies import check_metrics, registered_names, site_of
 from fedmunkey.server.rounds.strategies import average_over_sites
@@ -486,7 +486,7 @@ def _check_statement(reply: SiteReply, round_id: str, numbers: NDArray[np.uint64
 
 
 def _is_lost(reply: Message) -> bool:
-    return reply.has_error() and reply.error.code == ErrorCode.UNKNOWN
+    return reply.has_error() and reply.error.code == LOST
 
 
 def _one_of_each(replies: Iterable[Message]) -> dict[int, Message]:

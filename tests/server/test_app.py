@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 from unittest.mock import create_autospec
@@ -61,7 +61,17 @@ class SitesInProcess:
         grid = create_autospec(Grid, instance=True)
         grid.get_node_ids.return_value = [1, 2]
         grid.send_and_receive.side_effect = lambda messages, **_: [self._answer(message) for message in messages]
+        grid.push_messages.side_effect = self._push
+        grid.pull_messages.side_effect = lambda names: [self._answer(self._sent.pop(name)) for name in names]
         self.grid = cast(Grid, grid)
+        self._sent: dict[str, Message] = {}
+
+    def _push(self, messages: Iterable[Message]) -> list[str]:
+        """Take messages as Flower's engine does, which gives each an id."""
+        for number, message in enumerate(messages):
+            message.metadata.__dict__["_message_id"] = f"message-{number}"
+            self._sent[message.metadata.message_id] = message
+        return list(self._sent)
 
     def _answer(self, message: Message) -> Message:
         kind = message.metadata.message_type

@@ -12,7 +12,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
 from fedmunkey.common.programs.round_messages import CHANGED, FAILED
-from fedmunkey.server.rounds.careful_grid import CarefulGrid
+from fedmunkey.server.rounds.careful_grid import LOST, CarefulGrid
 
 pytestmark = pytest.mark.usefixtures("within_a_run")
 
@@ -110,3 +110,43 @@ def test_it_looks_again_soon_at_first_and_then_every_two_seconds() -> None:
     assert sum(waits[:4]) < 1
     assert max(waits) == waits[-1] == 2.0
     assert len(waits) < 170
+
+
+@pytest.mark.parametrize(("reply_at", "given_up_at"), [(1.0, 31.0), (20.0, 220.0)])
+def test_answer_that_is_lost_in_a_simulation_is_an_error_after_a_silence(reply_at: float, given_up_at: float) -> None:
+    """It is the longer, the longer the others took."""
+    now = [0.0]
+    grid: Any = create_autospec(Grid, instance=True)
+    messages = [Message(RecordDict(), node, "query.x") for node in (1, 2)]
+    for message in messages:
+        message.metadata.__dict__["_message_id"] = f"message-{message.metadata.dst_node_id}"
+    grid.push_messages.return_value = ["message-1", "message-2"]
+    grid.pull_messages.side_effect = lambda names: (
+        good(messages[0]) if names == ["message-1"] and now[0] >= reply_at else []
+    )
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    careful = CarefulGrid(grid, longest=0.1, silence=30.0, wait=wait, clock=lambda: now[0])
+    replies = list(careful.send_and_receive(messages, timeout=900.0))
+
+    assert [(reply.metadata.src_node_id, reply.has_error()) for reply in replies] == [(1, False), (2, True)]
+    assert replies[1].error.code == LOST
+    assert now[0] == pytest.approx(given_up_at, abs=2.0)
+
+
+def test_simulation_in_which_nobody_has_answered_yet_is_waited_for() -> None:
+    now = [0.0]
+    grid: Any = create_autospec(Grid, instance=True)
+    message = Message(RecordDict(), 1, "query.x")
+    message.metadata.__dict__["_message_id"] = "message-1"
+    grid.push_messages.return_value = ["message-1"]
+    grid.pull_messages.side_effect = lambda _: good(message) if now[0] >= 600 else []
+
+    def wait(seconds: float) -> None:
+        now[0] += seconds
+
+    (reply,) = CarefulGrid(grid, silence=30.0, wait=wait, clock=lambda: now[0]).send_and_receive([message])
+
+    assert not reply.has_error()

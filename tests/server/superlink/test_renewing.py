@@ -263,7 +263,9 @@ def test_renewal_program_stops_with_all_that_it_has_started(
 
 def descendants(process: int) -> list[tuple[int, str]]:
     """Return what a process has started, and these in turn, each with its command."""
-    listed = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout  # noqa: S607
+    # With -ww, as ps otherwise cuts commands at the width of the terminal that it takes to be there.
+    command = ["ps", "-ww", "-eo", "pid=,ppid=,args="]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
     rows = [
         (int(pid), int(parent), words) for pid, parent, words in (line.split(None, 2) for line in listed.splitlines())
     ]
