@@ -3,6 +3,7 @@
     FedmunkeyError
     ├── InvalidInput              a value that a person gave cannot be used
     │   ├── InvalidSetting
+    │   │   └── NotInstalled    what it needs comes with an extra of the package
     │   ├── CardMismatch          what somebody has is not what the members have agreed on
     │   ├── InvalidDataset
     │   ├── InvalidWeights
@@ -28,7 +29,8 @@ exit with `EXIT_CODE`. What foreign libraries raise becomes one of them in `comm
 `common.service.wire.writing` (protobuf) and where the ledger's database is used (SQLAlchemy).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 EXIT_CODE = 2
 
@@ -43,6 +45,22 @@ class InvalidInput(FedmunkeyError):  # noqa: N818
 
 class InvalidSetting(InvalidInput):
     """A setting is unknown, of the wrong type or out of range."""
+
+
+class NotInstalled(InvalidSetting):
+    """What is wanted is not in this installation, as it comes with an extra: `pip install 'fedmunkey[EXTRA]'`."""
+
+    def __init__(self, extra: str, wanted: str) -> None:
+        super().__init__(f"{wanted} is not installed here; `pip install 'fedmunkey[{extra}]'`")
+
+
+@contextmanager
+def brought_by(extra: str, wanted: str) -> Iterator[None]:
+    """Import in the context what an extra brings; raises `NotInstalled`, naming what is wanted, without it."""
+    try:
+        yield
+    except ImportError:
+        raise NotInstalled(extra, wanted) from None
 
 
 class CardMismatch(InvalidInput):

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ("torch", "torchvision", "sklearn", "scipy", "matplotlib", "ray", "pydicom", "nibabel")
-WITHOUT = ("ray", "matplotlib", "jsonschema")
+WITHOUT = ("ray", "matplotlib", "jsonschema", "sklearn", "scipy", "dp_accounting", "psycopg")
 """What an installation without the extra lacks, as far as nothing else brings it."""
 LATE = {"sklearn", "scipy.stats", "dp_accounting", "pandas"}
 """What few calls need, and takes longer to import than a round to run."""
@@ -103,9 +103,36 @@ def test_simulation_without_what_it_needs_says_what_to_install() -> None:
     assert "pip install 'fedmunkey[simulation]'" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("code", "hidden", "extra"),
+    [
+        ("from fedmunkey.common.privacy import accounting", "scipy", "certified"),
+        (
+            "from fedmunkey.client.learning.secret_noise import SecretNoise; SecretNoise(bytes(16)).normal(1)",
+            "scipy",
+            "certified",
+        ),
+        ("from fedmunkey.server.ledger.ledger import Ledger; Ledger('postgresql://a@b/c')", "psycopg", "postgresql"),
+        (
+            "from fedmunkey.common.privacy.accounting import epsilon_of; from fedmunkey.common.privacy.noisy_steps "
+            "import NoisySteps; epsilon_of([NoisySteps(5, 0.1, 1.0)], 1e-5)",
+            "dp_accounting",
+            "certified",
+        ),
+    ],
+)
+def test_what_an_extra_brings_is_named_where_it_is_missing(code: str, hidden: str, extra: str) -> None:
+    ended = python(f"{_HIDDEN.format(hidden=(hidden,))}\n{code}")
+
+    last = ended.stderr.strip().splitlines()[-1]
+    assert last.startswith("fedmunkey.common.errors.NotInstalled: "), ended.stderr
+    assert f"pip install 'fedmunkey[{extra}]'" in last
+
+
 def test_extra_is_what_brings_ray() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    assert not [name for name in project["dependencies"] if "simulation" in name or name.startswith(WITHOUT)]
+    names = (*WITHOUT, "scikit-learn", "dp-accounting")
+    assert not [name for name in project["dependencies"] if "simulation" in name or name.startswith(names)]
     assert [name for name in project["optional-dependencies"]["simulation"] if name.startswith("flwr[simulation]")]
     assert any("simulation" in name for name in project["optional-dependencies"]["dev"])

