@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from fedmunkey.client.deletions.order_check import WHOLE_SITE_DAYS, Taken, check_order, check_share, check_signer
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
@@ -23,7 +22,7 @@ from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
-from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys, TrustFile
 from fedmunkey.common.service.deletion_service import DeletionService
 
 
@@ -41,7 +40,7 @@ class SiteProofs:
         self._folder = SiteFolder(store.path.parent)
         self._key = SigningKey.read(self._folder.signing_key) if self._folder.signing_key.exists() else None
         self._book = ReceiptBook(store.journal)
-        self._trust = _TrustFile(self._folder.trust)
+        self._trust = TrustFile(self._folder.trust)
 
     def carry_out(self, order: DeletionOrder) -> Acknowledgement:
         """Carry out an order, or refuse it; an order that was answered before keeps its answer.
@@ -212,7 +211,7 @@ class SiteProofs:
 
     def _checks(self) -> bool:
         """Return whether there are trusted keys; raises `InvalidProof` if they, or what a witness needs, were lost."""
-        if not (self._folder.checks_orders() or self._trust.seen):
+        if not (self._folder.checks_orders() or self._trust.was_read):
             return False
         check_witness_state(self._store.journal, self._trust.read())
         return True
@@ -278,25 +277,3 @@ def _other_order(answer: Acknowledgement) -> KeyStoreError:
         f"the service does not send order {answer.number} again as it was, and the order needs a receipt; "
         "start it with the ledger that the site has followed"
     )
-
-
-class _TrustFile:
-    """A file of trusted keys that is read again once it has changed, for an agent may run for months."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.seen: tuple[int, int, int, int] | None = None
-        self._keys = TrustedKeys()
-
-    def read(self) -> TrustedKeys:
-        """Return what the file holds now; raises `InvalidProof` if it is gone or cannot be used."""
-        try:
-            found = self._path.stat()
-        except OSError as error:
-            raise InvalidProof(
-                f"the trusted keys {self._path} are gone ({error.strerror}), so no order is carried out; put them back"
-            ) from None
-        stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        if stamp != self.seen:
-            self._keys, self.seen = TrustedKeys.read(self._path), stamp
-        return self._keys

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -106,10 +106,7 @@ class TrustedKeys:
 
     def add(self, added: TrustedKey) -> TrustedKeys:
         """Return these and one more key; raises `InvalidProof` if that key is there already."""
-        if any(key.key == added.key for key in self.keys):
-            raise InvalidProof(f"key {added.key.key_id[:16]} is trusted already; a key has one holder and one role")
-        if not added.name or not is_line(added.name):
-            raise InvalidProof(f"{added.name!r} cannot be the name of a key's holder: use printable characters")
+        _check_added(added, {key.key for key in self.keys})
         return replace(self, keys=(*self.keys, added))
 
     def find(self, named: str) -> TrustedKey:
@@ -181,10 +178,12 @@ class TrustedKeys:
         listed, version, officers = take(document, what, keys=list, version=int, officers=int)
         if version != _VERSION or officers < 1:
             raise InvalidProof(f"{what} is a file of trusted keys that this version cannot read; upgrade it")
-        found = cls(officers=officers)
-        for item in listed:
-            found = found.add(_read_key(item, what))
-        return found
+        keys = [_read_key(item, what) for item in listed]
+        seen: set[PublicKey] = set()
+        for key in keys:
+            _check_added(key, seen)
+            seen.add(key.key)
+        return cls(tuple(keys), officers)
 
     @classmethod
     def change(cls, path: Path, change: Callable[[TrustedKeys], TrustedKeys]) -> TrustedKeys:
@@ -228,6 +227,44 @@ class TrustedKeys:
             replace_file(path, f"{lines}\n".encode())
         except OSError as error:
             raise _unwritable(path, error) from None
+
+
+class TrustFile:
+    """A file of trusted keys that is read again once it has changed, for a program that uses it for months.
+
+    A thousand keys take as long to read as a hundred signatures to check.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read: tuple[tuple[int, ...], TrustedKeys] | None = None
+
+    @property
+    def was_read(self) -> bool:
+        """Whether there was such a file."""
+        return self._read is not None
+
+    def read(self) -> TrustedKeys:
+        """Return what the file holds now; raises `InvalidProof` if it is gone or cannot be used."""
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise InvalidProof(
+                f"the trusted keys {self._path} are gone ({error.strerror}), so nothing that needs them is done; "
+                "put them back"
+            ) from None
+        stamp = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        last = self._read
+        if last is None or last[0] != stamp:
+            last = self._read = (stamp, TrustedKeys.read(self._path))
+        return last[1]
+
+
+def _check_added(added: TrustedKey, known: Collection[PublicKey]) -> None:
+    if added.key in known:
+        raise InvalidProof(f"key {added.key.key_id[:16]} is trusted already; a key has one holder and one role")
+    if not added.name or not is_line(added.name):
+        raise InvalidProof(f"{added.name!r} cannot be the name of a key's holder: use printable characters")
 
 
 def _unwritable(path: Path, error: OSError) -> InvalidProof:

@@ -24,7 +24,7 @@ from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
 from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import envelope_of, read_envelope
-from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys, TrustFile
 from fedmunkey.common.proofs.verification import verify_requester
 from fedmunkey.server.transparency_log.leaves import LeafKind, leaf_of_recalled, leaf_of_restored, receipt_name
 from fedmunkey.server.transparency_log.log import MAXIMUM_INCLUSIONS, TransparencyLog
@@ -33,14 +33,14 @@ from fedmunkey.server.transparency_log.log import MAXIMUM_INCLUSIONS, Transparen
 class CoordinatorProofs:
     """Checks signatures before anything is entered, and certifies with the log; the ledger writes down what passed.
 
-    The file of trusted keys is read again at each use; without it the coordinator checks no signer.
+    The file of trusted keys is read again once it has changed; without it the coordinator checks no signer.
     """
 
     def __init__(
         self, log: TransparencyLog, keys: Path | None = None, *, clock: Callable[[], datetime] = utc_now
     ) -> None:
         self.log = log
-        self._keys = keys
+        self._keys = None if keys is None else TrustFile(keys)
         self._clock = clock
 
     def check_request(self, request: DeletionRequest) -> bool:
@@ -68,7 +68,7 @@ class CoordinatorProofs:
         if heard is not None:
             terms.check_time(heard)
         if self._keys is not None:
-            verify_requester(envelope, terms, TrustedKeys.read(self._keys), heard=heard)
+            verify_requester(envelope, terms, self._keys.read(), heard=heard)
 
     def concerns(self, said: DeletionRequest | Acknowledgement) -> bool:
         """Return whether something has to be checked: without trusted keys, what is not signed is taken as it is."""
@@ -95,7 +95,7 @@ class CoordinatorProofs:
             if receipt.request != request:
                 raise InvalidProof("its receipt is for another request")
             if self._keys is not None:
-                TrustedKeys.read(self._keys).verify(envelope, Role.SITE, receipt.time, answer.site)
+                self._keys.read().verify(envelope, Role.SITE, receipt.time, answer.site)
         except InvalidProof as error:
             raise InvalidDeletion(
                 f"the answer of site {answer.site!r} to order {answer.number} is refused: {error}"
@@ -116,7 +116,7 @@ class CoordinatorProofs:
                 if receipt.answer.site != site:
                     raise InvalidProof("it is another site's")
                 if self._keys is not None:
-                    TrustedKeys.read(self._keys).verify(envelope, Role.SITE, receipt.time, site)
+                    self._keys.read().verify(envelope, Role.SITE, receipt.time, site)
         except InvalidProof as error:
             raise InvalidDeletion(f"a receipt that site {site!r} gives back is refused: {error}") from None
         self.log.extend([leaf_of_recalled(data) for data in receipts])
@@ -144,7 +144,7 @@ class CoordinatorProofs:
 
         Raises `RefusedContributions`, with all that are not.
         """
-        trusted = None if self._keys is None else TrustedKeys.read(self._keys)
+        trusted = None if self._keys is None else self._keys.read()
         faults = {part.site: fault for part in released.contributions if (fault := contribution_fault(part, trusted))}
         if faults:
             raise RefusedContributions(faults)
