@@ -47,13 +47,13 @@ class Answering:
         What the site has applied under numbers that the ledger does not have, or has given to others, is set aside. A
         request that was carried out under another number is answered as it was.
         """
-        known = set(self._store.orders.read_answers())
+        known, was = set(self._store.orders.read_answers()), self._store.orders.request_ids()
         answers: list[Acknowledgement] = []
         unanswered: list[int] = []
         for orders in lists:
             answers += self._carry_out(orders)
             unanswered += [order.number for order in orders if order.answer is None]
-        self._store.orders.set_aside(answers[-1].number if answers else 0)
+        self._store.orders.set_aside(answers[-1].number if answers else 0, was)
         self._store.orders.mark_unacknowledged(*unanswered)
         self.give()
         return [answer for answer in answers if answer not in known]

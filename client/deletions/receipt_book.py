@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ class Alarm:
     fault: str
     first_seen: str
     last_seen: str
+
+
+_HEAD = "SELECT size, root FROM head WHERE size > 0"
 
 
 class ReceiptBook:
@@ -89,7 +93,7 @@ class ReceiptBook:
 
     def head(self) -> WitnessedHead | None:
         """Return the last head that was checked; None if there has been none."""
-        rows = self._journal.query("SELECT size, root FROM head WHERE size > 0")
+        rows = self._journal.query(_HEAD)
         return WitnessedHead(*rows[0]) if rows else None
 
     def head_time(self) -> datetime | None:
@@ -112,13 +116,23 @@ class ReceiptBook:
         return WitnessedHead(*rows[0]) if rows else None
 
     def follow_restored(
-        self, note: str, at: datetime, restored: Envelope, kept: int, head: WitnessedHead, envelope: bytes
-    ) -> None:
+        self,
+        note: str,
+        at: datetime,
+        restored: Envelope,
+        kept: int,
+        head: WitnessedHead,
+        envelope: bytes,
+        seen: WitnessedHead,
+    ) -> bool:
         """Go on from a head of a log that was restored from a copy of `kept` leaves, all receipts to be shown again.
 
-        The head that was seen last is kept beside the statement, for good, as an alarm is.
+        The head that was seen last is kept beside the statement, for good, as an alarm is. Returns whether that is
+        still `seen`; nothing is done otherwise, as another program has looked meanwhile.
         """
         with self._journal.writing() as connection:
+            if _head(connection) != seen:
+                return False
             last = connection.execute("SELECT envelope FROM head").fetchone()
             evidence = {
                 "restored": restored.to_document(),
@@ -132,11 +146,20 @@ class ReceiptBook:
             connection.execute("INSERT OR REPLACE INTO heads VALUES (?, ?, ?)", (head.size, head.root, write_time(at)))
             connection.execute("UPDATE head SET size = ?, root = ?, envelope = ?", (head.size, head.root, envelope))
             connection.execute("UPDATE receipts SET included = 0")
+        return True
 
-    def advance(self, head: WitnessedHead, envelope: bytes, proven: list[int], at: datetime) -> None:
-        """Keep a head that was checked, and which receipts it was shown to hold; a larger head is never replaced."""
+    def advance(
+        self, head: WitnessedHead, envelope: bytes, proven: list[int], at: datetime, seen: WitnessedHead | None
+    ) -> bool:
+        """Keep a head that was checked, and which receipts it was shown to hold; a larger head is never replaced.
+
+        Returns whether it was checked against the head that is kept. Where another program has kept one since `seen`,
+        nothing is: it may have followed a log that was restored, and this head be one of before.
+        """
         # A head that a power failure loses leaves the one before it, which the log extends as well.
         with self._journal.writing(waiting=False) as connection:
+            if _head(connection) != seen:
+                return False
             connection.execute(
                 "INSERT INTO head VALUES (1, ?, ?, ?) ON CONFLICT DO UPDATE SET size = excluded.size, "
                 "root = excluded.root, envelope = excluded.envelope WHERE excluded.size > size",
@@ -145,17 +168,30 @@ class ReceiptBook:
             connection.execute("INSERT OR IGNORE INTO heads VALUES (?, ?, ?)", (head.size, head.root, write_time(at)))
             included = [(number,) for number in proven]
             connection.executemany("UPDATE receipts SET included = 1 WHERE number = ?", included)
+        return True
 
-    def raise_alarm(self, fault: str, at: datetime, evidence: bytes) -> None:
-        """Keep a fault of the log for good, with the head that shows it."""
+    def raise_alarm(self, fault: str, at: datetime, evidence: bytes, seen: WitnessedHead | None) -> bool:
+        """Keep a fault of the log for good, with the head that shows it.
+
+        Returns whether the log was held against the head that is kept; nothing is done where another program has kept
+        one since `seen`.
+        """
         with self._journal.writing() as connection:
+            if _head(connection) != seen:
+                return False
             connection.execute(
                 "INSERT INTO alarms (fault, first_seen, last_seen, envelope) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT DO UPDATE SET last_seen = excluded.last_seen",
                 (fault, write_time(at), write_time(at), evidence),
             )
+        return True
 
     def alarms(self) -> list[Alarm]:
         """Return every alarm, oldest first."""
         query = "SELECT fault, first_seen, last_seen FROM alarms ORDER BY id"
         return [Alarm(*row) for row in self._journal.query(query)]
+
+
+def _head(connection: sqlite3.Connection) -> WitnessedHead | None:
+    row = connection.execute(_HEAD).fetchone()
+    return None if row is None else WitnessedHead(*row)

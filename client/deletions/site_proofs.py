@@ -122,7 +122,7 @@ class SiteProofs:
             if requests[number] not in (None, Receipt.of(read_envelope(receipt)).request)
         ]
         if lost:
-            self._store.journal.set_aside(min(lost) - 1)
+            self._store.journal.set_aside(min(lost) - 1, kept[min(lost)])
             kept = self._book.read_all(list(requests))
         return kept
 
@@ -147,9 +147,13 @@ class SiteProofs:
                 # It has other orders than this site knows, which is seen to elsewhere.
                 return
 
-        pending = store.orders.unacknowledged()
         return witness(
-            service, self._book, self._trust.read(), self._clock(), pending=pending, still_served=still_served
+            service,
+            self._book,
+            self._trust.read(),
+            self._clock(),
+            pending=store.orders.unacknowledged,
+            still_served=still_served,
         )
 
     def _hear(self, order: DeletionOrder, opened: OpenedRequest) -> Hearing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
@@ -30,7 +30,7 @@ def witness(
     trust: TrustedKeys,
     now: datetime,
     *,
-    pending: Collection[int] = (),
+    pending: Callable[[], Collection[int]] = tuple,
     still_served: Callable[[], object] = lambda: None,
 ) -> bool:
     """Look at the coordinator's log; keep its head if it extends the one that was seen last, else raise the alarm.
@@ -40,42 +40,81 @@ def witness(
 
     A site that has raised the alarm goes on forgetting, for its requesters' signatures do not depend on the log.
     Without a trusted key of the log there is nothing to check. Orders that are `pending`, because the coordinator has
-    not taken their answers yet or has refused them, cannot have their receipts in its log. Returns whether all is well;
-    raises `ServiceUnavailable` if the service cannot be reached. Where it refuses to show its log, `still_served` is
-    called, and may raise: whoever is refused everything is no member any more, which is no fault of the log.
+    not taken their answers yet or has refused them, cannot have their receipts in its log; which they are is asked once
+    the receipts are read, for others of the site's programs sign and give answers meanwhile. Returns whether all is
+    well; raises `ServiceUnavailable` if the service cannot be reached. Where it refuses to show its log, `still_served`
+    is called, and may raise: whoever is refused everything is no member any more, which is no fault of the log.
     """
     if not trust.of(Role.LOG):
         return True
     while True:
-        seen = book.head()
-        receipts = book.read_unproven(_RECEIPTS_AT_ONCE, without=pending)
-        leaves = {number: leaf_hash(receipt_leaf(receipt)) for number, receipt in receipts.items()}
-        evidence = b""
+        seen, receipts = book.head(), _to_prove(book, pending)
         try:
-            update = service.log_update(seen.size if seen else 0, list(leaves.values()))
-            if update is None:
-                raise InvalidProof("the coordinator shows no log")
-            evidence = update.head.to_bytes()
-            named = {f"the receipt for order {number}": leaf for number, leaf in leaves.items()}
-            head = _check(update, seen, named, trust)
-        except (InvalidDeletion, InvalidProof) as error:
-            if isinstance(error, NotAllowed):
+            shown = _look(service, seen, receipts, trust)
+        except _Fault as fault:
+            if fault.refused:
                 still_served()
             if book.head() != seen:
-                # Another of the site's programs has looked meanwhile, and followed a log that this one did not know.
                 continue
-            if seen is not None and _follow_restored(service, book, trust, now):
+            if seen is not None and _follow_restored(service, book, trust, now, seen):
                 # Answers that the coordinator has lost are given again first; the next look asks for all receipts.
                 _give_back(service, book, trust, now)
                 return True
-            fault = _fault(seen, str(error))
-            book.raise_alarm(fault, now, evidence)
-            logger.error("ALARM: %s", fault)
-            return False
-        if head.size:
-            book.advance(WitnessedHead(head.size, head.root), evidence, list(leaves), now)
-        if len(leaves) < _RECEIPTS_AT_ONCE:
+            # Only where none of the site's other programs has followed a log meanwhile that this one did not know.
+            if book.raise_alarm(said := _said(seen, fault), now, fault.evidence, seen):
+                logger.error("ALARM: %s", said)
+                return False
+            continue
+        head = shown.head
+        if head.size and not book.advance(head, shown.evidence, list(receipts), now, seen):
+            continue
+        if len(receipts) < _RECEIPTS_AT_ONCE:
             return _give_back(service, book, trust, now)
+
+
+def _to_prove(book: ReceiptBook, pending: Callable[[], Collection[int]]) -> dict[int, bytes]:
+    """Return receipts that the log must hold, some at a time: those whose answers the coordinator has."""
+    left_out: set[int] = set()
+    while receipts := book.read_unproven(_RECEIPTS_AT_ONCE, without=left_out):
+        new = receipts.keys() & set(pending())
+        if not new:
+            break
+        left_out |= new
+    return receipts
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A head of the log that was checked, as it was sent."""
+
+    head: WitnessedHead
+    evidence: bytes
+
+
+class _Fault(Exception):  # noqa: N818
+    """The log is not what it should be; `evidence` is the head that shows it, if one was sent."""
+
+    def __init__(self, error: Exception, evidence: bytes) -> None:
+        super().__init__(str(error))
+        self.refused, self.evidence = isinstance(error, NotAllowed), evidence
+
+
+def _look(
+    service: DeletionService, seen: WitnessedHead | None, receipts: Mapping[int, bytes], trust: TrustedKeys
+) -> _Shown:
+    """Ask for the log's head and where receipts stand in it; raises `_Fault` unless it extends what was seen."""
+    leaves = {number: leaf_hash(receipt_leaf(receipt)) for number, receipt in receipts.items()}
+    evidence = b""
+    try:
+        update = service.log_update(seen.size if seen else 0, list(leaves.values()))
+        if update is None:
+            raise InvalidProof("the coordinator shows no log")
+        evidence = update.head.to_bytes()
+        named = {f"the receipt for order {number}": leaf for number, leaf in leaves.items()}
+        head = _check(update, seen, named, trust)
+    except (InvalidDeletion, InvalidProof) as error:
+        raise _Fault(error, evidence) from None
+    return _Shown(WitnessedHead(head.size, head.root), evidence)
 
 
 def _give_back(service: DeletionService, book: ReceiptBook, trust: TrustedKeys, now: datetime) -> bool:
@@ -98,7 +137,8 @@ def _give_back(service: DeletionService, book: ReceiptBook, trust: TrustedKeys, 
             }
             shown = replace(update, inclusions=tuple(proof for proof in update.inclusions if proof is not None))
             head = _check(shown, seen, {f"receipt {-number}": leaf for number, leaf in held.items()}, trust)
-            book.advance(WitnessedHead(head.size, head.root), update.head.to_bytes(), list(held), now)
+            if not book.advance(WitnessedHead(head.size, head.root), update.head.to_bytes(), list(held), now, seen):
+                continue
             lost = [number for number in receipts if number not in held]
             if given.intersection(lost):
                 raise InvalidProof("receipts that were given back are not in the log")
@@ -127,8 +167,10 @@ def _check(update: LogUpdate, seen: WitnessedHead | None, leaves: Mapping[str, b
     return head
 
 
-def _follow_restored(service: DeletionService, book: ReceiptBook, trust: TrustedKeys, now: datetime) -> bool:
-    """Follow a log that was restored from a copy, if what is said of that explains what this site has seen."""
+def _follow_restored(
+    service: DeletionService, book: ReceiptBook, trust: TrustedKeys, now: datetime, seen: WitnessedHead
+) -> bool:
+    """Follow a log that was restored from a copy, if what is said of that explains what this site has `seen`."""
     try:
         shown = service.log_update(0)
     except (InvalidDeletion, InvalidProof):
@@ -139,15 +181,15 @@ def _follow_restored(service: DeletionService, book: ReceiptBook, trust: Trusted
         except (InvalidDeletion, InvalidProof) as error:
             logger.warning("the coordinator's log says that it was restored, which is not followed: %s", error)
             continue
-        seen = book.head()
         note = (
             f"the coordinator's log was {said.words}; signed by {signed_by(signers)}; this site had seen "
-            f"{seen.size if seen else 0} leaves, root {seen.root.hex()[:16] if seen else ''}, and what it saw after "
+            f"{seen.size} leaves, root {seen.root.hex()[:16]}, and what it saw after "
             f"leaf {said.kept.size} is lost there; it follows the log from here and keeps what shows the loss"
         )
         of_head = LogHead.of(head)
         witnessed = WitnessedHead(of_head.size, of_head.root)
-        book.follow_restored(note, now, envelope, said.kept.size, witnessed, head.to_bytes())
+        if not book.follow_restored(note, now, envelope, said.kept.size, witnessed, head.to_bytes(), seen):
+            return False
         logger.error("LOG RESTORED: %s", note)
         return True
     return False
@@ -189,6 +231,6 @@ def _show_restored(
     return update.head
 
 
-def _fault(seen: WitnessedHead | None, error: str) -> str:
+def _said(seen: WitnessedHead | None, fault: _Fault) -> str:
     before = f"; the last good head had {seen.size} leaves and root {seen.root.hex()[:16]}" if seen else ""
-    return f"the coordinator's log cannot be trusted: {error}{before}"
+    return f"the coordinator's log cannot be trusted: {fault}{before}"

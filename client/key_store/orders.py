@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedmunkey.client.key_store.answers import read_answers
@@ -23,6 +23,8 @@ _CARRIED_OUT = (
     "SELECT number, request FROM applied_orders WHERE finished = 1 AND request IS NOT NULL "  # noqa: S608 (a state)
     f"AND json_extract(document, '$.state') <> '{SiteState.REFUSED}'"
 )
+
+_REQUEST_IDS = "SELECT number, request_id FROM applied_orders WHERE number > ? ORDER BY number"
 
 
 def _hear(order: DeletionOrder) -> Hearing:
@@ -141,15 +143,24 @@ class AppliedOrders:
             query = "UPDATE applied_orders SET acknowledged = ? WHERE number = ?"
             connection.executemany(query, [(acknowledged, number) for number in numbers])
 
-    def set_aside(self, after: int) -> None:
+    def request_ids(self) -> dict[int, str]:
+        """Return the requests' ids by the numbers under which this site has applied them, set aside ones left out."""
+        return dict(self._connection.execute(_REQUEST_IDS, (0,)))
+
+    def set_aside(self, after: int, was: Mapping[int, str]) -> None:
         """Give up the numbers of the orders above one, which a ledger that was restored from a copy gives to others.
 
-        What became of their requests stays known by the requests' digests.
+        What became of their requests stays known by the requests' digests. `was` is what `request_ids` gave when that
+        was found out: where another of the site's programs has set some aside meanwhile and has applied others, it
+        knows better, and nothing is given up.
         """
         finish_interrupted(self._database, self._privacy)
-        # First: a receipt must never lie where that of another order will be looked for.
-        self._database.journal.set_aside(after)
         with self._database.writing() as connection:
+            above = connection.execute(_REQUEST_IDS, (after,)).fetchall()
+            if any(was.get(number) != request_id for number, request_id in above):
+                return
+            # First: a receipt must never lie where that of another order will be looked for.
+            self._database.journal.set_aside(after)
             connection.execute("UPDATE applied_orders SET acknowledged = 1 WHERE number > ?", (after,))
             for table in ("fingerprints", "applied_orders"):
                 set_aside(connection, table, after)
@@ -163,6 +174,7 @@ class AppliedOrders:
     def _make_place(self, orders: Sequence[DeletionOrder]) -> None:
         """Set aside what was applied under numbers that stand for other requests by now."""
         query = "SELECT request_id, request FROM applied_orders WHERE number = ?"
+        was = self.request_ids() if orders[0].number <= self.last else {}
         for order in orders:
             row = self._connection.execute(query, (order.number,)).fetchone()
             if row is None:
@@ -173,7 +185,7 @@ class AppliedOrders:
                 with self._database.writing() as connection:
                     connection.execute("UPDATE applied_orders SET request = ? WHERE number = ?", (digest, order.number))
             elif request != digest:
-                self.set_aside(order.number - 1)
+                self.set_aside(order.number - 1, was)
                 return
 
     def _tell_targets(self, orders: Sequence[DeletionOrder]) -> None:

@@ -212,9 +212,15 @@ class Journal:
         )
         return Acknowledgement.from_json(rows[0][0]) if rows else None
 
-    def set_aside(self, after: int) -> None:
-        """Give the receipts of orders above a number numbers below 0, so that other orders can have theirs."""
+    def set_aside(self, after: int, was: bytes | None = None) -> None:
+        """Give the receipts of orders above a number numbers below 0, so that other orders can have theirs.
+
+        Where the first of them is not what it `was` any more, another program has done that meanwhile.
+        """
         with self.writing() as connection:
+            first = connection.execute("SELECT receipt FROM receipts WHERE number = ?", (after + 1,)).fetchone()
+            if was is not None and first != (was,):
+                return
             set_aside(connection, "receipts", after)
 
     def is_damaged(self) -> bool:

@@ -324,6 +324,27 @@ def test_log_without_the_sites_receipt_raises_the_alarm(
     assert "receipt for order 3 is not in the log" in fault
 
 
+def test_receipt_that_another_program_signs_meanwhile_is_not_looked_for(
+    witnessed: KeyStore, coordinator: LedgerService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent has carried out an order, and has not given its answer, when training looks at the log."""
+    coordinator.submit(signed_request("request-3", subject(3)))
+    (brought,) = coordinator.watch(SITE, witnessed.orders.last)
+    read_unproven = ReceiptBook.read_unproven
+
+    def after_the_agent(book: ReceiptBook, *asked: Any, **more: Any) -> dict[int, bytes]:
+        monkeypatch.undo()
+        proofs_of(witnessed).carry_out(brought)
+        return read_unproven(book, *asked, **more)
+
+    monkeypatch.setattr(ReceiptBook, "read_unproven", after_the_agent)
+
+    assert proofs_of(witnessed).witness(coordinator)
+
+    assert alarms(witnessed) == []
+    assert witnessed.orders.unacknowledged() == [brought.number]
+
+
 def test_answer_that_the_coordinator_openly_refuses_raises_no_alarm(
     witnessed: KeyStore, coordinator: LedgerService, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -117,24 +117,58 @@ def test_followed_log_leaves_the_evidence_of_what_it_lost(restored: Restored, st
     assert envelope_of(document["restored"]) == said
 
 
+@pytest.mark.parametrize("call", range(1, 5))
+@pytest.mark.parametrize("after", [False, True])
 def test_two_programs_of_a_site_that_look_at_once_follow_it_once(
-    restored: Restored, monkeypatch: pytest.MonkeyPatch
+    restored: Restored, monkeypatch: pytest.MonkeyPatch, call: int, after: bool
 ) -> None:
-    """An agent follows the restored log between a command's reading of the last head and the log's answer."""
+    """An agent follows the restored log before or after any of the questions that a command asks about it."""
     restored.state(START + 3 * HOUR, OFFICER_KEY)
-    update = restored.service.log_update
+    update, calls = restored.service.log_update, iter(range(1, 100))
 
-    def after_another(*asked: Any) -> LogUpdate | None:
+    def beside_another(*asked: Any) -> LogUpdate | None:
+        if next(calls) != call:
+            return update(*asked)
         monkeypatch.undo()
+        shown = update(*asked) if after else None
         assert restored.look(START + 4 * HOUR)
-        return update(*asked)
+        return shown if after else update(*asked)
 
-    monkeypatch.setattr(restored.service, "log_update", after_another)
+    monkeypatch.setattr(restored.service, "log_update", beside_another)
 
     assert restored.look(START + 4 * HOUR)
 
     (followed,) = restored.alarms()
     assert "restored from a copy of 3 leaves" in followed
+    assert next(calls) > call
+
+
+def test_head_of_before_does_not_take_the_place_of_one_that_was_followed_meanwhile(
+    restored: Restored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program has the answer of the log that is lost just now, and keeps it after another has followed the copy."""
+    restored.state(START + 3 * HOUR, OFFICER_KEY)
+    assert restored.look(START + 4 * HOUR)
+    restored.ask(7, 8)
+    service, update = restored.service, restored.service.log_update
+
+    def before_the_loss(*asked: Any) -> LogUpdate | None:
+        monkeypatch.undo()
+        shown = update(*asked)
+        restored.put_back()
+        restored.ask(6)
+        restored.state(START + 6 * HOUR, OFFICER_KEY)
+        assert restored.look(START + 7 * HOUR)
+        monkeypatch.setattr(service, "log_update", restored.service.log_update)
+        return shown
+
+    monkeypatch.setattr(service, "log_update", before_the_loss)
+
+    assert restored.look(START + 7 * HOUR, service=service)
+
+    assert restored.book.head() == WitnessedHead(5, restored.log.root(5))
+    assert all("restored from a copy of 3 leaves" in fault for fault in restored.alarms())
+    assert restored.look(START + 8 * HOUR)
 
 
 @pytest.mark.parametrize(

@@ -570,6 +570,25 @@ def test_log_is_empty_after_a_deletion(trained: KeyStore, order: Order, monkeypa
     assert sizes == [0]
 
 
+def test_orders_that_another_program_has_applied_meanwhile_are_not_set_aside(
+    store: KeyStore, order: Order, reopen: Reopen
+) -> None:
+    """Both follow a restored ledger that had lost order 2; one has applied another order 2 when the other notices."""
+    store.orders.apply_all([order(1, 0), order(2, 1)])
+    slow = store.orders.request_ids()
+    agent = reopen(store).orders
+    agent.set_aside(1, agent.request_ids())
+    new = replace(order(2, 2), request=replace(order(2, 2).request, request_id="asked-since"))
+    agent.apply(new)
+
+    store.orders.set_aside(1, slow)
+
+    assert store.orders.last == 2
+    assert store.orders.request_ids()[2] == "asked-since"
+    store.orders.set_aside(1, store.orders.request_ids())
+    assert store.orders.last == 1
+
+
 def test_answers_that_another_program_has_set_aside_are_not_given(
     store: KeyStore, order: Order, reopen: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -577,7 +596,8 @@ def test_answers_that_another_program_has_set_aside_are_not_given(
 
     def after_another(*asked: Any) -> Any:
         monkeypatch.undo()
-        reopen(store).orders.set_aside(0)
+        other = reopen(store).orders
+        other.set_aside(0, other.request_ids())
         return read_answers(*asked)
 
     monkeypatch.setattr(deletion, "read_answers", after_another)
