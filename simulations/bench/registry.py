@@ -11,6 +11,7 @@ from fedmunkey.simulations.bench import (
     deletion_growth,
     deletion_speed,
     encryption_cost,
+    member_sites,
     million_entries,
     neighbour_search,
     noisy_training,
@@ -39,6 +40,7 @@ GROUPS: tuple[Group, ...] = (
     encryption_cost.GROUP,
     million_entries.GROUP,
     service_load.GROUP,
+    member_sites.GROUP,
     proof_cost.GROUP,
     strangers.GROUP,
 )

@@ -20,7 +20,8 @@ from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 
 PATIENCE_SECONDS = 120.0
 _CONNECTING_AT_ONCE = 50
-_OPTIONS = [*MESSAGE_OPTIONS, ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+CHANNEL_OPTIONS = [*MESSAGE_OPTIONS, ("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+"""Of a channel with a connection of its own."""
 
 
 @dataclass
@@ -134,7 +135,7 @@ async def connected_sites(address: str, names: Sequence[str], count: Callable[[i
 
 @asynccontextmanager
 async def _stub(address: str) -> AsyncIterator[Any]:
-    async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+    async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         yield DeletionStub(channel)  # type: ignore[no-untyped-call]
 
 
