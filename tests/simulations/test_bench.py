@@ -39,7 +39,8 @@ FIGURES = {group.name: [figure.name for figure in group.figures] for group in GR
 CHILD_PROCESSES = ["site-memory"]
 SERVICE = ["deletion-service"]
 STRANGERS = ["strangers"]
-HERE = [name for name in FIGURES if name not in CHILD_PROCESSES + SERVICE + STRANGERS]
+MEMBERS = ["members"]
+HERE = [name for name in FIGURES if name not in CHILD_PROCESSES + SERVICE + STRANGERS + MEMBERS]
 
 
 def run(*arguments: str) -> str:
@@ -238,6 +239,14 @@ def test_strangers_make_no_process_grow(tmp_path: Path) -> None:
         assert figures[f"strangers-{port}-memory"] < 20
         # How much slower deletions are depends on the machine.
         assert math.isfinite(figures[f"strangers-{port}-slower"])
+
+
+@pytest.mark.processes
+def test_members_answer_over_mutual_tls_and_through_restarts(tmp_path: Path) -> None:
+    figures = measured(MEMBERS, tmp_path)
+
+    assert set(figures) == set(FIGURES["members"])
+    assert all(value > 0 for value in figures.values())
 
 
 def test_list_names_every_figure_and_nothing_is_measured_for_an_output_that_cannot_be(
