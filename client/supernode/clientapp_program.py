@@ -6,11 +6,12 @@ takes an app of settings only, and the node's settings from the site's own file.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from flwr.supernode.cli.flwr_clientapp import flwr_clientapp
+from flwr.common.args import add_args_flwr_app_common, try_obtain_flwr_app_token
 from flwr.supernode.runtime import run_clientapp
 
 from fedmunkey.client.supernode.installed_app import check_app
@@ -37,4 +38,16 @@ def distrust(file: SiteFile) -> None:
 def main() -> None:
     """Run a task, with the path of `site.toml` before Flower's own arguments."""
     distrust(SiteFile.read(Path(sys.argv.pop(1))))
-    flwr_clientapp()
+    # Flower's own `flwr_clientapp` reads the same words, and is imported with all of the SuperNode.
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--runtime-api-address", required=True)
+    add_args_flwr_app_common(parser)
+    asked = parser.parse_args()
+    run_clientapp.run_clientapp(
+        runtime_api_address=asked.runtime_api_address,
+        token=try_obtain_flwr_app_token(asked),
+        insecure=asked.insecure,
+        certificates=None,
+        parent_pid=asked.parent_pid,
+        runtime_dependency_install=asked.runtime_dependency_install,
+    )

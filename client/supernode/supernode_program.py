@@ -6,18 +6,22 @@ Run as a program with the path of `site.toml`.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
+import time
+from types import SimpleNamespace
+from typing import Any
 
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from flwr.common.constant import ISOLATION_MODE_PROCESS
 from flwr.supercore.object_store import ObjectStoreFactory
+from flwr.supernode import start_client_internal as flower
 from flwr.supernode.main import create_app
-from flwr.supernode.start_client_internal import start_client_internal
 
-from fedmunkey.client.supernode.installed_app import GuardedStateFactory
+from fedmunkey.client.supernode.guarded_state import GuardedStateFactory
 from fedmunkey.client.supernode.site_file import SUPERNODE_READY, SiteFile
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import Identity
@@ -25,6 +29,10 @@ from fedmunkey.common.programs.flower import serve_from_file
 from fedmunkey.common.settings.addresses import split_address
 
 _POLL_SECONDS = 0.05
+_ROUND_SECONDS = 10.0
+"""How long after a message it is looked for the next one more often: a round asks for one thing after the other."""
+
+_ROUND_LOOK_SECONDS = 1.0
 
 
 def serve(file: SiteFile) -> None:
@@ -40,7 +48,8 @@ def serve(file: SiteFile) -> None:
     _serve_runtime(file.runtime, states)
     sys.stdout.write(f"{SUPERNODE_READY}{identity.name}: rounds from {file.superlink}\n")
     sys.stdout.flush()
-    start_client_internal(
+    _look_often_in_rounds()
+    flower.start_client_internal(
         state_factory=states,
         server_address=file.superlink,
         node_config=file.node_config,
@@ -52,6 +61,24 @@ def serve(file: SiteFile) -> None:
         # What trains is started by `apps_program`, which may be another account's.
         isolation=ISOLATION_MODE_PROCESS,
     )
+
+
+def _look_often_in_rounds() -> None:
+    """Have Flower, which looks for messages every 3 s, look every second while a round is under way."""
+    pull, last = flower._pull_and_store_message, [-math.inf]
+
+    def noting(*asked: Any, **more: Any) -> int | None:
+        run = pull(*asked, **more)
+        if run is not None:
+            last[0] = time.monotonic()
+        return run
+
+    def sleep(seconds: float) -> None:
+        in_round = time.monotonic() - last[0] < _ROUND_SECONDS
+        time.sleep(min(seconds, _ROUND_LOOK_SECONDS) if in_round else seconds)
+
+    flower._pull_and_store_message = noting
+    flower.time = SimpleNamespace(sleep=sleep)  # type: ignore[attr-defined, assignment]
 
 
 def _serve_runtime(address: str, states: GuardedStateFactory) -> None:

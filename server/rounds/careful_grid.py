@@ -29,6 +29,9 @@ logger = logging.getLogger(f"flwr.{__name__}")
 _FIRST_SECONDS, _LONGEST_SECONDS = 0.1, 2.0
 """How long it waits before it looks for replies again: longer each time, as what takes long may take longer."""
 
+_LONGEST_OF_ONE = 0.02
+"""So much longer, at most, for each message: each look asks for every one."""
+
 _GROWTH = 1.3
 
 ENGINE_LOOK_SECONDS = 0.1
@@ -46,9 +49,9 @@ LOST = ErrorCode.UNKNOWN
 class CarefulGrid(Grid):
     """Sends and receives as the grid that it is given, and turns replies that nobody can read into error replies.
 
-    It looks for replies every `longest` seconds at least. Where `silence` is given, in seconds, those that have not
-    come by then since the last that did are lost, with the error that Flower's engine gives for a worker that has died;
-    it is more where there were long pauses before.
+    It looks for replies every `longest` seconds at least, and more often for few messages. Where `silence` is given, in
+    seconds, those that have not come by then since the last that did are lost, with the error that Flower's engine
+    gives for a worker that has died; it is more where there were long pauses before.
     """
 
     def __init__(
@@ -119,7 +122,7 @@ class CarefulGrid(Grid):
             if not waiting or (end is not None and now >= end):
                 break
             self._wait(pause)
-            pause = min(pause * _GROWTH, self._longest)
+            pause = min(pause * _GROWTH, self._longest, _FIRST_SECONDS + _LONGEST_OF_ONE * len(sent))
         return replies
 
     def _pull(self, name: str, message: Message) -> Message | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -81,3 +83,15 @@ def test_account_that_reads_what_is_the_sites_starts_no_supernode_by_itself(file
     (tmp_path / "site.toml").write_text(SITE)
     with pytest.raises(InvalidSetting, match="--only supernode needs supernode-dir"):
         check_kept_apart(SiteFile.read(tmp_path / "site.toml"))
+
+
+def test_task_of_a_round_starts_without_the_supernode() -> None:
+    """Each message of a round is a process of its own, and what it imports is waited for."""
+    code = (
+        "import sys; import fedmunkey.client.supernode.clientapp_program; "
+        "print({'alembic', 'sqlalchemy'} & {*sys.modules})"
+    )
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+
+    assert ended.stdout == "set()\n"

@@ -11,7 +11,8 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.supercore.run import Run, RunNotRunningException
 
-from fedmunkey.client.supernode.installed_app import GuardedStateFactory, check_app
+from fedmunkey.client.supernode.guarded_state import GuardedStateFactory
+from fedmunkey.client.supernode.installed_app import check_app
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.programs.flower import MANIFEST, app_manifest
 from fedmunkey.common.settings.settings import Settings

@@ -96,20 +96,22 @@ def test_superlink_that_does_not_answer_is_no_fault_of_a_site() -> None:
         ask(gone)
 
 
-def test_it_looks_again_soon_at_first_and_then_every_two_seconds() -> None:
+@pytest.mark.parametrize(("count", "longest"), [(1, 0.12), (10, 0.3), (200, 2.0)])
+def test_it_looks_again_soon_at_first_and_then_the_less_often_the_more_it_asks_for(count: int, longest: float) -> None:
     waits: list[float] = []
     grid: Any = create_autospec(Grid, instance=True)
-    grid.push_messages.return_value = ["message-1"]
-    message = Message(RecordDict(), 1, "query.x")
-    message.metadata.__dict__["_message_id"] = "message-1"
-    grid.pull_messages.side_effect = lambda _: good(message) if sum(waits) > 300 else []
+    messages = [Message(RecordDict(), node, "query.x") for node in range(1, count + 1)]
+    named = {f"message-{message.metadata.dst_node_id}": message for message in messages}
+    for name, message in named.items():
+        message.metadata.__dict__["_message_id"] = name
+    grid.push_messages.return_value = list(named)
+    grid.pull_messages.side_effect = lambda names: good(named[names[0]]) if sum(waits) > 300 else []
 
-    (reply,) = CarefulGrid(grid, wait=waits.append).send_and_receive([message])
+    replies = list(CarefulGrid(grid, wait=waits.append).send_and_receive(messages))
 
-    assert not reply.has_error()
+    assert [reply.has_error() for reply in replies] == [False] * count
     assert sum(waits[:4]) < 1
-    assert max(waits) == waits[-1] == 2.0
-    assert len(waits) < 170
+    assert max(waits) == waits[-1] == pytest.approx(longest)
 
 
 @pytest.mark.parametrize(("reply_at", "given_up_at"), [(1.0, 31.0), (20.0, 220.0)])
