@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated
@@ -20,6 +20,8 @@ from fedmunkey.client.commands.options import (
     SiteDirOption,
 )
 from fedmunkey.client.deletions.agent import DeletionAgent, catch_up_patiently
+from fedmunkey.client.deletions.exported_models import MUST_BE_REPLACED, count_states
+from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
@@ -64,7 +66,12 @@ def agent(
         _stopped_by_signals(channel) as stop,
     ):
         typer.echo(f"deletion agent of {store.description.site}: orders after {store.orders.last} from {service}")
-        DeletionAgent(store, channel, on_order=_show_order).run(stop)
+
+        def show(answer: Acknowledgement) -> None:
+            _show_order(answer)
+            _show_exported(folder, store, [answer])
+
+        DeletionAgent(store, channel, on_order=show).run(stop)
 
 
 @faults_explained()
@@ -96,6 +103,8 @@ def catch_up(
     ):
         applied = catch_up_patiently(store, channel, patience=patience)
         site, last = store.description.site, store.orders.last
+        if not as_json:
+            _show_exported(folder, store, applied)
     if as_json:
         command_line.print_json([order_document(answer) for answer in applied])
     elif applied:
@@ -120,6 +129,18 @@ def _show_order(answer: Acknowledgement) -> None:
         f"order {answer.number}: {answer.state}, {answer.records} records, {answer.entries} entries, "
         f"{answer.seconds:.3f} s ({answer.guarantee}{', epsilon ' * bool(epsilon)}{epsilon})"
     )
+
+
+def _show_exported(folder: SiteFolder, store: KeyStore, answers: Sequence[Acknowledgement]) -> None:
+    """Say how many models that were given away hold what orders have erased."""
+    if not any(answer.entries for answer in answers):
+        return
+    counts = count_states(folder, store)
+    if counts is None:
+        logger.error("the register of exported models is damaged; munkey-client recall says where")
+    elif count := counts[MUST_BE_REPLACED]:
+        what = "model that was given away" if count == 1 else "models that were given away"
+        typer.echo(f"{count} {what} must be replaced: munkey-client recall --site-dir {folder.path}")
 
 
 def _log_to_stderr() -> None:
