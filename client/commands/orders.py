@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Annotated
 
@@ -16,11 +16,13 @@ from fedmunkey.client.commands.options import (
     DEFAULT_PATIENCE,
     DEFAULT_SERVICE,
     JsonOption,
+    MetricsOption,
     ServiceOption,
     SiteDirOption,
 )
 from fedmunkey.client.deletions.agent import DeletionAgent, catch_up_patiently
-from fedmunkey.client.deletions.exported_models import MUST_BE_REPLACED, count_states
+from fedmunkey.client.deletions.lineage.exported_models import MUST_BE_REPLACED, count_states
+from fedmunkey.client.deletions.site_metrics import site_registry
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
@@ -31,6 +33,7 @@ from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.log_format import LogFormat, log_lines
 from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.metrics_service import served_registry
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 
 logger = logging.getLogger(__name__)
@@ -49,6 +52,7 @@ def agent(
     site_dir: SiteDirOption,
     service: ServiceOption = DEFAULT_SERVICE,
     insecure_orders: _InsecureOption = False,
+    metrics: MetricsOption = None,
     log_format: Annotated[LogFormat, typer.Option(help="How log lines on stderr are written.")] = LogFormat.TEXT,
 ) -> None:
     """Carry out deletion orders as they come, until SIGINT or SIGTERM.
@@ -64,8 +68,13 @@ def agent(
         folder.open_to_hear(insecure=insecure_orders) as store,
         DeletionChannel(service, identity=_identity_of(folder)) as channel,
         _stopped_by_signals(channel) as stop,
+        ExitStack() as stack,
     ):
-        typer.echo(f"deletion agent of {store.description.site}: orders after {store.orders.last} from {service}")
+        measured = ""
+        if metrics is not None:
+            measured = f", metrics at {stack.enter_context(served_registry(site_registry(folder), metrics))}"
+        site, last = store.description.site, store.orders.last
+        typer.echo(f"deletion agent of {site}: orders after {last} from {service}{measured}")
 
         def show(answer: Acknowledgement) -> None:
             _show_order(answer)

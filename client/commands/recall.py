@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from fedmunkey.client.commands.options import JsonOption
-from fedmunkey.client.deletions.exported_models import ExportRegister, ModelState, states
-from fedmunkey.client.deletions.recalling import Reason, by_certificate, lineage
+from fedmunkey.client.deletions.lineage.exported_models import ExportRegister, ModelState, states
+from fedmunkey.client.deletions.lineage.recalling import Reason, by_certificate, lineage
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now

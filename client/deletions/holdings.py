@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fedmunkey.client.deletions.exported_models import count_states
+from fedmunkey.client.deletions.lineage.exported_models import count_states
 from fedmunkey.client.deletions.proof_status import describe_proofs
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.records.dataset import Split

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from fedmunkey.client.deletions.exported_models import holding
+from fedmunkey.client.deletions.lineage.exported_models import holding
 from fedmunkey.client.deletions.order_check import WHOLE_SITE_DAYS, Taken, check_order, check_share, check_signer
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.deletions.witness import witness

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fedmunkey.client.deletions.exported_models import ExportedModel, ExportRegister, describe
+from fedmunkey.client.deletions.lineage.exported_models import ExportedModel, ExportRegister, describe
 from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED
 from fedmunkey.client.importing.agreement import read_card
 from fedmunkey.client.key_store import KeyStore

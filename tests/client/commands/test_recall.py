@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from fedmunkey.client.commands.recall import MUST_BE_REPLACED
-from fedmunkey.client.deletions.exported_models import FILE, ExportRegister
+from fedmunkey.client.console.application import make_console
+from fedmunkey.client.console.office import Office
+from fedmunkey.client.deletions.lineage.exported_models import FILE, ExportRegister
+from fedmunkey.client.deletions.lineage.taken_releases import note_taken
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
-from fedmunkey.client.deletions.taken_releases import note_taken
 from fedmunkey.client.predicting.exporting import export as exporting
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.release import Release, write_release
@@ -24,6 +27,9 @@ from fedmunkey.common.proofs.contributions import Contribution
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
+from fedmunkey.common.service.channel import DeletionChannel
+from tests.console_case import served
+from tests.patience import PATIENCE
 
 from .conftest import OTHER, SITE, Ended, Federation, Run, catch_up
 from .test_export import take_over
@@ -294,9 +300,9 @@ def test_register_that_was_cut_off_goes_on_and_a_damaged_one_says_so_and_stops_n
     path = export("second")
     assert [model.name for model in ExportRegister(sites.site(SITE)).read()] == ["first.onnx", "second.onnx"]
     lines = register.read_text().splitlines()
-    register.write_text("\n".join(["{}", *lines]) + "\n")
-
-    assert "line 1 of" in check(path).error
+    for damaged in ("{}", "[]", "no JSON", lines[0].replace('"digest": "', '"digest": "X')):
+        register.write_text("\n".join([damaged, *lines]) + "\n")
+        assert "line 1 of" in check(path).error
     forget(run, sites, "scan-patient-11")
 
     with sites.site(SITE).open() as store:
@@ -316,3 +322,21 @@ def test_orders_that_a_restored_ledger_gave_other_numbers_are_believed_to_be_in_
 
     assert ended.code == MUST_BE_REPLACED
     assert request in ended.out
+
+
+def test_console_of_the_site_says_that_models_must_be_replaced(run: Run, sites: Federation, export: Export) -> None:
+    export("shared")
+    channel = DeletionChannel(sites.service, timeout=PATIENCE)
+    face = make_console(Office.of_site(sites.site(SITE)), channel)
+    with served(face, channel.close) as address:
+        browser = httpx.Client(base_url=f"http://{address}", follow_redirects=True, timeout=PATIENCE)
+        with browser:
+            assert browser.get(face.link(address)).status_code == 200
+            before = browser.get("/own").text
+            forget(run, sites, "scan-patient-15")
+            after = browser.get("/own").text
+            german = browser.get("/own", headers={"accept-language": "de"}).text
+
+    assert "must be replaced" not in before
+    assert "1 model that was given away must be replaced" in after
+    assert "1 weitergegebenes Modell muss ersetzt werden" in german

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from fedmunkey.client.deletions.exported_models import ModelState, states
-from fedmunkey.client.deletions.taken_releases import holding, is_later
+from fedmunkey.client.deletions.lineage.exported_models import ModelState, states
+from fedmunkey.client.deletions.lineage.taken_releases import holding, is_later
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidInput

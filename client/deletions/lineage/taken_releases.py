@@ -57,6 +57,11 @@ def holding(folder: SiteFolder, number: int) -> list[str]:
     return [digest for digest, (order, _) in _read(folder).items() if order < number]
 
 
+def count_taken(folder: SiteFolder) -> int:
+    """Return how many releases a site remembers that it has taken over."""
+    return len(_read(folder))
+
+
 def is_later(folder: SiteFolder, release: str, other: str) -> bool:
     """Return whether a site has taken weights over after some others, by their digests."""
     taken = list(_read(folder))

@@ -15,7 +15,8 @@ from typing import Any
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.errors import InvalidProof, KeyStoreError
+from fedmunkey.common.proofs.signing.canonical import read_hex
 
 FILE = "exported.jsonl"
 MAY_STAY, MUST_BE_REPLACED, WITHDRAWN = "may stay", "must be replaced", "withdrawn"
@@ -100,12 +101,14 @@ class ExportRegister:
         for number, line in enumerate(self._lines(), 1):
             try:
                 said = json.loads(line)
-                event, digest = said.pop("event"), str(said["digest"])
+                event, digest = said.pop("event"), said["digest"]
+                # Receipts name it, and what cannot be read in one must not get into it.
+                read_hex(digest, "the digest of an exported model")
                 if event == _EXPORTED:
                     models[digest] = ExportedModel(**said)
                 elif digest in models:
                     models[digest] = replace(models[digest], withdrawn=str(said["at"]))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, InvalidProof):
                 raise KeyStoreError(
                     f"line {number} of {self._path} is damaged, so it is not known which models were given away; put "
                     "its copy back from a backup"
