@@ -11,13 +11,14 @@ import typer
 
 from fedmunkey.client.commands.options import JsonOption
 from fedmunkey.client.deletions.lineage.exported_models import ExportRegister, ModelState, states
-from fedmunkey.client.deletions.lineage.recalling import Reason, by_certificate, lineage
+from fedmunkey.client.deletions.lineage.recalling import Reason, Told, ask, lineage, reason_for
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs.verify_certificate import read_and_verify
+from fedmunkey.common.service.channel import DeletionChannel
 
 MUST_BE_REPLACED = 7
 """Exit code where a model holds what was erased; above those of a request's outcomes."""
@@ -56,6 +57,13 @@ def recall(
     keys: Annotated[
         Path | None, typer.Option(help="File of trusted keys for certificates; by default the site's trust.json.")
     ] = None,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            help="With --check: a deletion service to ask what other sites erased for requests that this site has "
+            "heard of; by default nobody is called."
+        ),
+    ] = None,
     request: Annotated[
         str | None, typer.Option(help="A request's id: which releases and exported models hold what it erased.")
     ] = None,
@@ -68,19 +76,22 @@ def recall(
     """List the models that a site has given away, or say whether one of them must be replaced.
 
     A model must be replaced once something was erased that it was made with: at this site after it was written, and,
-    as certificates tell, at another before the shared weights were renewed. Exit code 0 says that the model may stay,
-    7 that it must be replaced, for which requests. A file that the site has not written, or that was changed, is
-    refused with 2. Whoever was given a model checks it without a site's folder, with --certificate and --keys.
+    as certificates or the service tell, at another before the shared weights were renewed. Exit code 0 says that the
+    model may stay, 7 that it must be replaced, and for which requests. A file that the site has not written, or that
+    was changed, is refused with 2. Whoever was given a model checks it without a site's folder, with --certificate and
+    --keys.
 
     Example: munkey-client recall --site-dir hospital-1 --check chest.onnx
     """
     if sum(given is not None for given in (check, request, withdrawn)) > 1:
         raise InvalidInput("--check, --request and --withdrawn are asked for one at a time")
-    if certificate and check is None:
-        raise InvalidInput("--certificate tells of one model; name it with --check")
+    if check is None and (certificate or service is not None):
+        raise InvalidInput("--certificate and --service tell of one model; name it with --check")
+    if service is not None and site_dir is None:
+        raise InvalidInput(f"--service {service} is asked as a site; name its folder with --site-dir")
     folder = None if site_dir is None else SiteFolder(site_dir)
     if check is not None:
-        checked = _check(check, folder, certificate or [], keys)
+        checked = _check(check, folder, certificate or [], keys, service)
         _say_checked(checked, as_json=as_json)
         raise typer.Exit(MUST_BE_REPLACED if checked.reasons else 0)
     if folder is None:
@@ -95,7 +106,9 @@ def recall(
         _say_all(folder, as_json=as_json)
 
 
-def _check(path: Path, folder: SiteFolder | None, certificates: list[Path], keys: Path | None) -> _Checked:
+def _check(
+    path: Path, folder: SiteFolder | None, certificates: list[Path], keys: Path | None, service: str | None
+) -> _Checked:
     if folder is None and not certificates:
         raise InvalidInput("a model is checked with the site's folder (--site-dir), or with --certificate and --keys")
     trusted = keys if keys is not None or folder is None else folder.trust
@@ -112,11 +125,22 @@ def _check(path: Path, folder: SiteFolder | None, certificates: list[Path], keys
         from fedmunkey.client.predicting.exporting.facts import read_facts
 
         digest, release, site = _digest_of(path), read_facts(path)["release"], None
-    for verified in [read_and_verify(file, trusted)[0] for file in certificates] if trusted is not None else []:
-        reason = by_certificate(verified, digest, release, site)
+    told = [Told.by(read_and_verify(file, trusted)[0]) for file in certificates] if trusted is not None else []
+    if service is not None and folder is not None:
+        told += _told_by(service, folder)
+    for each in told:
+        reason = reason_for(each, digest, release, site)
         if reason is not None and reason.request_id not in [known.request_id for known in reasons]:
             reasons.append(reason)
     return _Checked(path, digest, tuple(reasons), withdrawn)
+
+
+def _told_by(service: str, folder: SiteFolder) -> list[Told]:
+    with folder.open() as store:
+        requests = dict.fromkeys(answer.request_id for answer in store.orders.read_answers())
+        site = store.description.site
+    with DeletionChannel(service, identity=folder.find_identity()) as channel:
+        return list(ask(channel, requests, site))
 
 
 def _digest_of(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,11 @@ from fedmunkey.client.deletions.lineage.exported_models import ModelState, state
 from fedmunkey.client.deletions.lineage.taken_releases import holding, is_later
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.deletions.words import RequestState
+from fedmunkey.common.errors import InvalidDeletion, InvalidInput, InvalidProof
+from fedmunkey.common.proofs.certificate import Certificate
 from fedmunkey.common.proofs.verification import Verified
+from fedmunkey.common.service.deletion_service import DeletionService
 
 
 @dataclass(frozen=True)
@@ -58,29 +62,77 @@ def lineage(folder: SiteFolder, store: KeyStore, request_id: str) -> Lineage:
     return Lineage(request_id, answer.number, answer.entries, releases, models, _current(folder))
 
 
-def by_certificate(verified: Verified, digest: str, release: str, site: SiteFolder | None) -> Reason | None:
-    """Return why a certificate says that a model must be replaced; None where it does not.
+@dataclass(frozen=True)
+class Told:
+    """What is known of a request over all sites: who erased entries, and which weights were solved for without them.
+
+    `exported` are the digests of the files that receipts name, `renewed` is that of the weights, empty if there are
+    none.
+    """
+
+    request_id: str
+    erasing: frozenset[str]
+    renewed: str
+    exported: frozenset[str] = frozenset()
+
+    @classmethod
+    def by(cls, verified: Verified) -> Told:
+        """Return what a certificate says that was checked."""
+        erasing = frozenset(receipt.answer.site for receipt in verified.counted if receipt.answer.entries)
+        named = frozenset(digest for receipt in verified.counted for digest in receipt.exported)
+        renewed = verified.renewal.release if verified.renewal else ""
+        return cls(verified.terms.request_id, erasing, renewed, named)
+
+
+def ask(service: DeletionService, requests: Iterable[str], site: str) -> Iterator[Told]:
+    """Ask a deletion service about requests that a site knows of; yield those by which others have erased entries.
+
+    It is the coordinator's word, and of requests that did not address the site it says nothing. Raises
+    `ServiceUnavailable`.
+    """
+    for request_id in requests:
+        try:
+            status = service.get(request_id)
+        except InvalidDeletion:
+            # A ledger that was restored does not know it any more.
+            continue
+        answers = [progress.acknowledgement for progress in status.sites if progress.acknowledgement is not None]
+        erasing = frozenset(answer.site for answer in answers if answer.entries) - {site}
+        completed = status.state is RequestState.COMPLETED
+        if not erasing or (completed and status.renew_by is None):
+            continue
+        yield Told(request_id, erasing, _renewed(service, request_id) if completed else "")
+
+
+def reason_for(told: Told, digest: str, release: str, site: SiteFolder | None) -> Reason | None:
+    """Return why a model must be replaced for what is known of a request; None where it need not.
 
     `digest` is that of the model's file, `release` that of the shared weights in it. With a site's folder what was
     erased at that site alone is left to the site's own orders, and later releases are known to it.
     """
-    request_id = verified.terms.request_id
-    if any(digest in receipt.exported for receipt in verified.counted):
-        return Reason(request_id, "the receipt of the site that gave it away names it")
-    erasing = {receipt.answer.site for receipt in verified.counted if receipt.answer.entries}
+    if digest in told.exported:
+        return Reason(told.request_id, "the receipt of the site that gave it away names it")
+    erasing = set(told.erasing)
     if site is not None:
         with site.open() as store:
             erasing.discard(store.description.site)
     if not erasing:
         return None
     where = ", ".join(sorted(erasing))
-    if verified.renewal is None:
-        return Reason(request_id, f"{where} erased records, and the certificate shows no renewed weights")
-    if verified.renewal.release == release or (site is not None and is_later(site, release, verified.renewal.release)):
+    if not told.renewed:
+        return Reason(told.request_id, f"{where} erased records, and nothing shows that the weights were renewed")
+    if release == told.renewed or (site is not None and is_later(site, release, told.renewed)):
         return None
-    return Reason(
-        request_id, f"{where} erased records, and the weights were renewed as {verified.renewal.release[:16]}"
-    )
+    return Reason(told.request_id, f"{where} erased records, and the weights were renewed as {told.renewed[:16]}")
+
+
+def _renewed(service: DeletionService, request_id: str) -> str:
+    """Return the digest of the weights that were renewed for a request; empty if none is shown."""
+    try:
+        renewal = Certificate.from_bytes(service.certificate(request_id)).renewal
+    except (InvalidDeletion, InvalidProof):
+        return ""
+    return "" if renewal is None else renewal.note.release
 
 
 def _current(folder: SiteFolder) -> str:

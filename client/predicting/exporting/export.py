@@ -10,7 +10,6 @@ from datetime import datetime
 from enum import StrEnum
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,10 +19,9 @@ from fedmunkey.client.importing.agreement import read_card
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.own_memory import read_memory
 from fedmunkey.client.predicting.exporting.answers_graph import add_answers, add_numbers
-from fedmunkey.client.predicting.exporting.encoder_network import network_of
+from fedmunkey.client.predicting.exporting.encoder_reader import Reader, reader_of
 from fedmunkey.client.predicting.exporting.facts import FORMAT, OWN_MEMORY, SHARED_ONLY, content_digest, put_facts
 from fedmunkey.client.predicting.exporting.graph import NEWEST, Graph
-from fedmunkey.client.predicting.exporting.picture_graph import add_encoder, add_keys
 from fedmunkey.client.predicting.prediction import CaseMix
 from fedmunkey.client.predicting.predictor import Predictor, choose_predictor
 from fedmunkey.client.records.dataset import Split
@@ -32,7 +30,6 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.memory import Memory
 from fedmunkey.common.closed_form.release import Release
 from fedmunkey.common.errors import InvalidInput, InvalidWeights
-from fedmunkey.common.model.encoders.image_model import ImageModelEncoder
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.settings.settings_text import ConfigValue
@@ -74,20 +71,20 @@ def export(
         raise InvalidInput(f"{path} is there already; name another file")
     if not path.parent.is_dir():
         raise InvalidInput(f"{path.parent} is no folder; make it, or name another file")
-    register, networks = ExportRegister(folder), list[tuple[Any, str]]()
+    register, readers = ExportRegister(folder), list[tuple[Reader | None, str]]()
     with folder.open() as store:
         while True:
             store.database.check_caught_up()
             before = _state(folder, store)
             predictor = choose_predictor(folder, store, given, None)
             release = _check(folder, store, predictor)
-            networks = networks or [(None, "") if begin is Begin.FEATURES else network_of(predictor.encoder)]
-            network, why = networks[0]
-            if network is None and begin is Begin.PICTURES:
+            readers = readers or [(None, "") if begin is Begin.FEATURES else reader_of(predictor.encoder)]
+            reader, why = readers[0]
+            if reader is None and begin is Begin.PICTURES:
                 raise InvalidInput(f"{why}, so no model can begin with pictures; leave out --begin")
             memory = read_memory(store, release)[0] if mix is CaseMix.OWN else None
             facts = _facts(folder, store, predictor, release, mix, clock())
-            content, facts = _written(predictor, release, memory, network, facts)
+            content, facts = _written(predictor, release, memory, reader, facts)
             model = describe(
                 store,
                 digest=hashlib.sha256(content).hexdigest(),
@@ -102,7 +99,7 @@ def export(
             # A deletion that came meanwhile has not heard of a file that is not there yet.
             register.withdraw(model.digest, clock().isoformat(timespec="seconds"))
     replace_file(path, content, 0o600)
-    return Exported(model, Begin.FEATURES if network is None else Begin.PICTURES, why, facts)
+    return Exported(model, Begin.FEATURES if reader is None else Begin.PICTURES, why, facts)
 
 
 def _state(folder: SiteFolder, store: KeyStore) -> tuple[object, ...]:
@@ -166,7 +163,7 @@ def _facts(
 
 
 def _written(
-    predictor: Predictor, release: Release, memory: Memory | None, network: Any, facts: dict[str, str]
+    predictor: Predictor, release: Release, memory: Memory | None, reader: Reader | None, facts: dict[str, str]
 ) -> tuple[bytes, dict[str, str]]:
     """Return the file's bytes, and all that it says of itself."""
     from onnx import helper
@@ -174,11 +171,10 @@ def _written(
     graph, read, encoder = Graph(), release.feature_map, predictor.encoder
     tokens, size = read.features
     frozen = bool(tokens * size)
-    if network is not None and isinstance(encoder, ImageModelEncoder):
+    if reader is not None:
         shape = predictor.recipe.settings.image_shape
         inputs = [graph.value("images", np.uint8, ["N", *shape])]
-        features = add_encoder(graph, encoder, network, "images", shape)
-        keys = add_keys(graph, encoder, features)
+        keys, features = reader.add(graph, "images", shape)
     else:
         features, keys = "features", "keys"
         inputs = [graph.value(keys, np.float32, ["N", encoder.key_size])]
@@ -188,20 +184,17 @@ def _written(
     given = add_answers(graph, numbers, weights, memory.temperature if memory else release.choice.temperature)
     outputs = [graph.value(given[0], np.float64, ["N", release.classes]), graph.value(given[1], np.int64, ["N"])]
     made = helper.make_graph(graph.nodes, "predictor", inputs, outputs, graph.constants)
-    opsets = (
-        [helper.make_opsetid("", NEWEST - 1)]
-        if network is None
-        else [helper.make_opsetid(opset.domain, opset.version) for opset in network.opset_import]
-    )
+    network = None if reader is None else reader.network
+    opsets = [(opset.domain, opset.version) for opset in network.opset_import] if network else [("", NEWEST - 1)]
     model = helper.make_model(
         made,
-        opset_imports=opsets,
-        ir_version=8 if network is None else max(8, network.ir_version),
+        opset_imports=[helper.make_opsetid(*opset) for opset in opsets],
+        ir_version=max(8, network.ir_version) if network else 8,
         producer_name="fedmunkey",
         producer_version=version("fedmunkey"),
-        functions=[] if network is None else list(network.functions),
+        functions=list(network.functions) if network else [],
     )
-    facts = {**facts, "begins-with": "features" if network is None else "pictures"}
+    facts = {**facts, "begins-with": "features" if reader is None else "pictures"}
     facts = {**facts, "content": content_digest(model, facts)}
     put_facts(model, facts)
     return model.SerializeToString(deterministic=True), facts

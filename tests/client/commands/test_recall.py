@@ -202,21 +202,30 @@ def test_site_that_erased_nothing_is_told_by_the_certificate(
     old = export("old", OTHER)
     request = forget(run, sites, "scan-patient-30")
     keys = ["--keys", sites.path / "trust.json"]
+    asking = ["--service", sites.service]
     assert check(old, site=OTHER).code == 0
+    assert "nothing shows that the weights were renewed" in check(old, *asking, site=OTHER).out
     owed = certificate_of(run, sites, request, "owed")
-    assert "the certificate shows no renewed weights" in check(old, "--certificate", owed, *keys, site=OTHER).out
+    assert "nothing shows that the weights were renewed" in check(old, "--certificate", owed, *keys, site=OTHER).out
     renewed = take_over(sites.site(SITE))
     renew(sites, renewed)
     certificate = certificate_of(run, sites, request)
 
     stale = check(old, "--certificate", certificate, *keys, site=OTHER)
     assert stale.code == MUST_BE_REPLACED
-    assert f"{SITE} erased records, and the weights were renewed as {renewed.digest()[:16]}" in stale.out
+    words = f"request {request}: {SITE} erased records, and the weights were renewed as {renewed.digest()[:16]}"
+    assert words in stale.out
+    asked = check(old, *asking, site=OTHER)
+    assert (asked.code, words in asked.out) == (MUST_BE_REPLACED, True)
     taken(sites, OTHER, renewed)
-    assert check(export("new", OTHER), "--certificate", certificate, *keys, site=OTHER).code == 0
+    new = export("new", OTHER)
+    assert check(new, "--certificate", certificate, *keys, site=OTHER).code == 0
+    assert check(new, *asking, site=OTHER).code == 0
     later = taken(sites, OTHER, replace(renewed, choice=replace(renewed.choice, temperature=0.5)))
     assert len({first.digest(), renewed.digest(), later.digest()}) == 3
-    assert check(export("later", OTHER), "--certificate", certificate, *keys, site=OTHER).code == 0
+    newest = export("later", OTHER)
+    assert check(newest, "--certificate", certificate, *keys, site=OTHER).code == 0
+    assert check(newest, *asking, site=OTHER).code == 0
 
 
 def _other_release(federation: Federation) -> Release:
@@ -236,6 +245,7 @@ def test_whoever_was_given_a_model_needs_no_folder_of_the_site(
     assert ended.code == MUST_BE_REPLACED
     assert f"request {request}: the receipt of the site that gave it away names it" in ended.out
     assert "certificates are checked with --keys" in run(*typed).error
+    assert "is asked as a site; name its folder" in run(*typed, "--service", sites.service).error
     (tmp_path / "other.onnx").write_bytes(b"no model")
     refused = run("recall", "--check", tmp_path / "other.onnx", *typed[3:], "--keys", sites.path / "trust.json").error
     assert "is no ONNX file" in refused
@@ -340,3 +350,12 @@ def test_console_of_the_site_says_that_models_must_be_replaced(run: Run, sites: 
     assert "must be replaced" not in before
     assert "1 model that was given away must be replaced" in after
     assert "1 weitergegebenes Modell muss ersetzt werden" in german
+
+
+def test_what_was_erased_before_there_were_weights_recalls_nothing(
+    run: Run, sites: Federation, export: Export, check: Callable[..., Ended]
+) -> None:
+    forget(run, sites, "scan-patient-17")
+    taken(sites, OTHER)
+
+    assert check(export("first", OTHER), "--service", sites.service, site=OTHER).code == 0
