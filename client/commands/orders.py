@@ -21,7 +21,7 @@ from fedmunkey.client.commands.options import (
     SiteDirOption,
 )
 from fedmunkey.client.deletions.agent import DeletionAgent, catch_up_patiently
-from fedmunkey.client.deletions.lineage.exported_models import MUST_BE_REPLACED, count_states
+from fedmunkey.client.deletions.lineage.exported_models import holding
 from fedmunkey.client.deletions.site_metrics import site_registry
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
@@ -29,6 +29,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Acknowledgement
+from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.log_format import LogFormat, log_lines
@@ -142,12 +143,13 @@ def _show_order(answer: Acknowledgement) -> None:
 
 def _show_exported(folder: SiteFolder, store: KeyStore, answers: Sequence[Acknowledgement]) -> None:
     """Say how many models that were given away hold what orders have erased."""
-    if not any(answer.entries for answer in answers):
+    erased = [answer.number for answer in answers if answer.entries]
+    try:
+        count = len(holding(store, max(erased))) if erased else 0
+    except KeyStoreError as error:
+        logger.error("%s", error)
         return
-    counts = count_states(folder, store)
-    if counts is None:
-        logger.error("the register of exported models is damaged; munkey-client recall says where")
-    elif count := counts[MUST_BE_REPLACED]:
+    if count:
         what = "model that was given away" if count == 1 else "models that were given away"
         typer.echo(f"{count} {what} must be replaced: munkey-client recall --site-dir {folder.path}")
 

@@ -278,7 +278,7 @@ class SiteProofs:
         if not answer.entries:
             return ()
         try:
-            return holding(self._folder.path, answer.number)
+            return holding(self._store, answer.number)
         except KeyStoreError as error:
             logger.error("the receipt of order %d names no exported models: %s", answer.number, error)
             return ()

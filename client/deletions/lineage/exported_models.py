@@ -10,7 +10,6 @@ import json
 import os
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from fedmunkey.client.key_store import KeyStore
@@ -177,20 +176,19 @@ def requests_erased_since(store: KeyStore, model: ExportedModel) -> tuple[str, .
 
     Where orders have other numbers since, the worst is believed.
     """
-    known = ((store.orders.request_of(model.last_order) or b"").hex() if model.last_order else "") == model.request
-    return tuple(
-        dict.fromkeys(
-            answer.request_id
-            for answer in store.orders.read_answers()
-            if answer.entries and (not known or answer.number > model.last_order or answer.number < model.lowest)
-        )
-    )
+    after, below = (model.last_order, model.lowest) if _is_numbered_alike(store, model) else (0, 0)
+    return tuple(store.orders.erasing(after, below))
 
 
-def holding(folder: Path, number: int) -> tuple[str, ...]:
+def holding(store: KeyStore, number: int) -> tuple[str, ...]:
     """Return the digests of the files in use that may hold what an order has erased, oldest first.
 
     Raises `KeyStoreError` as `ExportRegister.read`.
     """
-    models = ExportRegister(SiteFolder(folder)).read()
-    return tuple(model.digest for model in models if model.last_order < number and not model.withdrawn)
+    used = [model for model in ExportRegister(SiteFolder(store.path.parent)).read() if not model.withdrawn]
+    return tuple(model.digest for model in used if model.last_order < number or not _is_numbered_alike(store, model))
+
+
+def _is_numbered_alike(store: KeyStore, model: ExportedModel) -> bool:
+    """Return whether orders still have the numbers that they had when a model was written."""
+    return ((store.orders.request_of(model.last_order) or b"").hex() if model.last_order else "") == model.request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 from fedmunkey.client.commands.recall import MUST_BE_REPLACED
 from fedmunkey.client.console.application import make_console
 from fedmunkey.client.console.office import Office
-from fedmunkey.client.deletions.lineage.exported_models import FILE, ExportRegister
+from fedmunkey.client.deletions.lineage.exported_models import FILE, ExportRegister, holding
 from fedmunkey.client.deletions.lineage.taken_releases import note_taken
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.predicting.exporting import export as exporting
@@ -324,11 +325,18 @@ def test_orders_that_a_restored_ledger_gave_other_numbers_are_believed_to_be_in_
 ) -> None:
     path = export("shared")
     request = forget(run, sites, "scan-patient-13")
+    taken(sites, SITE)
+    later = export("later")
     with sites.site(SITE).open() as store:
         store.orders.set_aside(0)
         assert store.orders.last == 0
+        named = holding(store, 1)
 
     ended = check(path)
+
+    # The first is found by its number; the order that the second names has none any more.
+    assert [hashlib.sha256(file.read_bytes()).hexdigest() for file in (path, later)] == list(named)
+    assert check(later).code == MUST_BE_REPLACED
 
     assert ended.code == MUST_BE_REPLACED
     assert request in ended.out
