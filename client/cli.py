@@ -22,6 +22,8 @@ _COMMANDS = {
     "console": "fedmunkey.client.commands.console:console",
     "predict": "fedmunkey.client.commands.predict:predict",
     "serve-predictions": "fedmunkey.client.commands.serve_predictions:serve_predictions",
+    "export": "fedmunkey.client.commands.export:export",
+    "recall": "fedmunkey.client.commands.recall:recall",
     "ids": "fedmunkey.client.commands.ids:ids",
     "status": "fedmunkey.client.commands.status:status",
     "certificate": "fedmunkey.client.commands.certificate:certificate",

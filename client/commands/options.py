@@ -17,6 +17,7 @@ __all__ = [
     "EncoderOption",
     "IdentityOption",
     "JsonOption",
+    "MetricsOption",
     "ServiceOption",
     "SettingOption",
     "SiteDirOption",
@@ -30,6 +31,13 @@ SiteDirOption = Annotated[
 IdentityOption = Annotated[
     Path | None,
     typer.Option("--identity", help="Folder of the identity to show to the service; munkey-client join makes one."),
+]
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        help="Where to serve Prometheus metrics: a port of this machine, or host:port; not served if left out.",
+    ),
 ]
 ValidDaysOption = Annotated[
     float,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Annotated
 
@@ -16,19 +16,25 @@ from fedmunkey.client.commands.options import (
     DEFAULT_PATIENCE,
     DEFAULT_SERVICE,
     JsonOption,
+    MetricsOption,
     ServiceOption,
     SiteDirOption,
 )
 from fedmunkey.client.deletions.agent import DeletionAgent, catch_up_patiently
+from fedmunkey.client.deletions.lineage.exported_models import holding
+from fedmunkey.client.deletions.site_metrics import site_registry
+from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Acknowledgement
+from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.log_format import LogFormat, log_lines
 from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.metrics_service import served_registry
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 
 logger = logging.getLogger(__name__)
@@ -47,6 +53,7 @@ def agent(
     site_dir: SiteDirOption,
     service: ServiceOption = DEFAULT_SERVICE,
     insecure_orders: _InsecureOption = False,
+    metrics: MetricsOption = None,
     log_format: Annotated[LogFormat, typer.Option(help="How log lines on stderr are written.")] = LogFormat.TEXT,
 ) -> None:
     """Carry out deletion orders as they come, until SIGINT or SIGTERM.
@@ -62,9 +69,19 @@ def agent(
         folder.open_to_hear(insecure=insecure_orders) as store,
         DeletionChannel(service, identity=_identity_of(folder)) as channel,
         _stopped_by_signals(channel) as stop,
+        ExitStack() as stack,
     ):
-        typer.echo(f"deletion agent of {store.description.site}: orders after {store.orders.last} from {service}")
-        DeletionAgent(store, channel, on_order=_show_order).run(stop)
+        measured = ""
+        if metrics is not None:
+            measured = f", metrics at {stack.enter_context(served_registry(site_registry(folder), metrics))}"
+        site, last = store.description.site, store.orders.last
+        typer.echo(f"deletion agent of {site}: orders after {last} from {service}{measured}")
+
+        def show(answer: Acknowledgement) -> None:
+            _show_order(answer)
+            _show_exported(folder, store, [answer])
+
+        DeletionAgent(store, channel, on_order=show).run(stop)
 
 
 @faults_explained()
@@ -96,6 +113,8 @@ def catch_up(
     ):
         applied = catch_up_patiently(store, channel, patience=patience)
         site, last = store.description.site, store.orders.last
+        if not as_json:
+            _show_exported(folder, store, applied)
     if as_json:
         command_line.print_json([order_document(answer) for answer in applied])
     elif applied:
@@ -120,6 +139,19 @@ def _show_order(answer: Acknowledgement) -> None:
         f"order {answer.number}: {answer.state}, {answer.records} records, {answer.entries} entries, "
         f"{answer.seconds:.3f} s ({answer.guarantee}{', epsilon ' * bool(epsilon)}{epsilon})"
     )
+
+
+def _show_exported(folder: SiteFolder, store: KeyStore, answers: Sequence[Acknowledgement]) -> None:
+    """Say how many models that were given away hold what orders have erased."""
+    erased = [answer.number for answer in answers if answer.entries]
+    try:
+        count = len(holding(store, max(erased))) if erased else 0
+    except KeyStoreError as error:
+        logger.error("%s", error)
+        return
+    if count:
+        what = "model that was given away" if count == 1 else "models that were given away"
+        typer.echo(f"{count} {what} must be replaced: munkey-client recall --site-dir {folder.path}")
 
 
 def _log_to_stderr() -> None:

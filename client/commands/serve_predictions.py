@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmunkey.client.commands.options import EncoderOption, SettingOption, SiteDirOption, WeightsOption
+from fedmunkey.client.commands.options import EncoderOption, MetricsOption, SettingOption, SiteDirOption, WeightsOption
 from fedmunkey.client.commands.predict import BitsOption, CaseMixOption, FrameOption, ModelOption, SliceOption, chosen
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.service.metrics_service import served_registry
 from fedmunkey.common.settings.addresses import is_loopback, split_address
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.common.stop_signals import stopped_by_signals
@@ -51,6 +52,7 @@ def serve_predictions(
     setting: SettingOption = None,
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
+    metrics: MetricsOption = None,
 ) -> None:
     """Serve predictions to programs of this machine until SIGINT or SIGTERM.
 
@@ -62,6 +64,7 @@ def serve_predictions(
     Example: munkey-client serve-predictions --site-dir hospital-1 --address 127.0.0.1:8470
     """
     # Training's packages, whose import would slow down every other command.
+    from fedmunkey.client.predicting.prediction_metrics import PredictionMeter
     from fedmunkey.client.predicting.prediction_service import prediction_application
     from fedmunkey.client.predicting.warm_predictor import WarmPredictor
 
@@ -76,8 +79,11 @@ def serve_predictions(
     # What keeps the site from answering is found before anything is served.
     said = predictor.weights()
     listening, where = _listen(address) if unix_socket is None else _listen_at(unix_socket)
+    meter = PredictionMeter(predictor)
     try:
-        _serve(prediction_application(predictor), predictor, listening, f"{PREDICTIONS_READY}{where}, weights: {said}")
+        with nullcontext("") if metrics is None else served_registry(meter.registry, metrics) as measured:
+            ready = f"{PREDICTIONS_READY}{where}, weights: {said}{', metrics at ' * bool(measured)}{measured}"
+            _serve(prediction_application(predictor, meter), predictor, listening, ready)
     finally:
         listening.close()
         if unix_socket is not None:

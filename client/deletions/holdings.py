@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from fedmunkey.client.deletions.lineage.exported_models import count_states
 from fedmunkey.client.deletions.proof_status import describe_proofs
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.records.dataset import Split
+from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.privacy.guarantees import Guarantee
@@ -61,6 +63,7 @@ class Holdings:
             "image_path": held.image_path.value,
             "input_shape": "x".join(str(size) for size in held.input_shape),
             "federation_card": card,
+            "exported_models": count_states(SiteFolder(store.path.parent), store),
             "bytes": store.path.stat().st_size,
             **describe_proofs(store),
         }

@@ -5,10 +5,12 @@ Everything that decides lies in the site's folder beside the key store, so no pr
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from fedmunkey.client.deletions.lineage.exported_models import holding
 from fedmunkey.client.deletions.order_check import WHOLE_SITE_DAYS, Taken, check_order, check_share, check_signer
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.deletions.witness import witness
@@ -24,6 +26,8 @@ from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys, TrustFile
 from fedmunkey.common.service.deletion_service import DeletionService
+
+logger = logging.getLogger(__name__)
 
 
 class SiteProofs:
@@ -268,8 +272,19 @@ class SiteProofs:
             None if refused else self._store.reference_hashes.commitment(order.request.target),
             self._book.head(),
             None if opened.terms is None else (opened.terms.issued, opened.terms.expires),
+            self._exported(answer),
         )
         return receipt.sign(self._key).to_bytes()
+
+    def _exported(self, answer: Acknowledgement) -> tuple[str, ...]:
+        """Return which models that were given away hold what an order erased; no deletion waits for a register."""
+        if not answer.entries:
+            return ()
+        try:
+            return holding(self._store, answer.number)
+        except KeyStoreError as error:
+            logger.error("the receipt of order %d names no exported models: %s", answer.number, error)
+            return ()
 
 
 class _UnheardError(KeyStoreError):

@@ -25,6 +25,8 @@ _CARRIED_OUT = (
 )
 
 _REQUEST_IDS = "SELECT number, request_id FROM applied_orders WHERE number > ? ORDER BY number"
+_FAR = 2**63 - 1
+"""Above every number of an order."""
 
 
 def _hear(order: DeletionOrder) -> Hearing:
@@ -109,6 +111,17 @@ class AppliedOrders:
         """Return how many records the orders above a number have erased, those of an open transaction as well."""
         query = "SELECT coalesce(sum(json_extract(document, '$.records')), 0) FROM applied_orders WHERE number > ?"
         return int(self._connection.execute(query, (number,)).fetchone()[0])
+
+    def erasing(self, after: int, below: int = -_FAR) -> list[str]:
+        """Return the ids of requests whose orders erased bank entries, oldest first, without reading other answers.
+
+        Those are orders with numbers above one or below another: what was set aside has numbers below 0.
+        """
+        query = (
+            "SELECT json_extract(document, '$.requestId') FROM applied_orders WHERE finished = 1 "
+            "AND json_extract(document, '$.entries') > 0 AND (number > ? OR number < ?) ORDER BY number"
+        )
+        return list(dict.fromkeys(request for (request,) in self._connection.execute(query, (after, below))))
 
     def read_answers(self) -> list[Acknowledgement]:
         """Return the answers to every order that this site has applied, oldest first.

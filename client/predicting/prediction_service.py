@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from fedmunkey.client.predicting.picture_answers import PictureAnswer
+from fedmunkey.client.predicting.prediction_metrics import Answered, PredictionMeter
 from fedmunkey.client.predicting.warm_predictor import WarmPredictor
 from fedmunkey.common.errors import FedmunkeyError
 from fedmunkey.common.service.foreign_text import printable
@@ -28,12 +29,13 @@ _OWN_NAMES = ["127.0.0.1", "localhost", "::1"]
 _REFUSED, _TOO_LARGE, _NO_ANSWER = 422, 413, 503
 
 
-def prediction_application(predictor: WarmPredictor) -> FastAPI:
+def prediction_application(predictor: WarmPredictor, meter: PredictionMeter | None = None) -> FastAPI:
     """Return the application: `POST /predictions?name=NAME` with a picture as its body, and `GET /health`.
 
     What cannot be used is answered with 422, what is too large with 413, and everything with 503 while the site does
-    not answer; each time with a `reason`.
+    not answer; each time with a `reason`. `meter` counts what pictures are answered with.
     """
+    meter = meter or PredictionMeter(predictor)
     application = FastAPI(title="fedmunkey predictions", docs_url=None, redoc_url=None, openapi_url=None)
     # A page in a browser of this machine reaches loopback too, under a name of its own.
     application.add_middleware(TrustedHostMiddleware, allowed_hosts=_OWN_NAMES)
@@ -52,8 +54,15 @@ def prediction_application(predictor: WarmPredictor) -> FastAPI:
     ) -> JSONResponse:
         body = await _read(request)
         if body is None:
+            meter.count(Answered.REFUSED)
             return _reason(_TOO_LARGE, f"a picture's file has {MOST_BYTES // 2**20} MiB at most; make it smaller")
-        answer = await run_in_threadpool(_answer, predictor, body, name)
+        try:
+            with meter.timed():
+                answer = await run_in_threadpool(_answer, predictor, body, name)
+        except FedmunkeyError:
+            meter.count(Answered.UNAVAILABLE)
+            raise
+        meter.count(Answered.REFUSED if answer.prediction is None else Answered.CLASSIFIED)
         if answer.prediction is None:
             return _reason(_REFUSED, answer.refused)
         return JSONResponse(answer.document())

@@ -25,7 +25,7 @@ from fedmunkey.client.predicting.predictor import Predictor, choose_predictor
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import BankChanged
+from fedmunkey.common.errors import BankChanged, FedmunkeyError
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.settings.settings import Settings
@@ -99,6 +99,21 @@ class WarmPredictor:
                     else PictureAnswer(each.name, reading.classes, next(answers), remarks=each.remarks)
                     for each in read
                 ]
+
+    def is_waiting(self) -> bool:
+        """Return whether nothing is answered for now: the site has to catch up, or a promised renewal is late.
+
+        What only shows when weights and bank are read is not looked for; an answer says it.
+        """
+        loaded = self._loaded
+        try:
+            with self._folder.open() as store:
+                store.database.check_caught_up()
+            if loaded is not None and loaded.predictor.owed is not None:
+                loaded.predictor.owed.check(self._clock())
+        except FedmunkeyError:
+            return True
+        return False
 
     def look(self) -> None:
         """Let go of what was read where the site's state is another, so that nothing of a deleted record stays here.

@@ -12,12 +12,12 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
+from fedmunkey.client.deletions.lineage.taken_releases import contributed_to, note_taken
 from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED, RENEW_WITHIN
 from fedmunkey.client.learning.contribution import sum_records, tally_records
 from fedmunkey.client.learning.last_round import LastRound
 from fedmunkey.client.learning.own_memory import count_right_held_out, evaluate_held_out
 from fedmunkey.client.records.dataset import Split
-from fedmunkey.client.rounds.taken_releases import contributed_to, note_taken
 from fedmunkey.client.rounds.turn import Turn
 from fedmunkey.client.site import model_shape
 from fedmunkey.common.clock import utc_now

@@ -166,6 +166,13 @@ ANSWERING = (
         "a hash under a key that never leaves the site",
     ),
     Leaving(
+        frozenset({"exported"}),
+        "`exported`",
+        "how many models the site has given away that hold what was erased, and the SHA-256 of each file: whoever has "
+        "such a file knows it again",
+        "only in receipts of orders that erased training records, and only where models were given away",
+    ),
+    Leaving(
         frozenset({"witnessed.size", "witnessed.root", "seen_size", "leaves"}),
         "`witnessed`, `seen_size`, `leaves`",
         "up to where the site has seen the coordinator's log, and which of its own receipts it looks for there",

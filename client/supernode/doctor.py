@@ -58,10 +58,11 @@ def diagnose(file: Path, *, only_stopping: bool, as_json: bool) -> int:
 def find(settings: SiteFile) -> list[Finding]:
     """Return what is wrong at the site that some settings are of."""
     folder = SiteFolder(settings.site_dir)
-    runtime = [("runtime", settings.runtime, "supernode")]
+    listening = [("runtime", settings.runtime, "supernode")]
+    listening += [("metrics", settings.metrics, "agent")] if settings.metrics else []
     of_site = [partial(check, folder, settings) for check in (_store, _card)]
     findings = examine([partial(_identity, settings), partial(_keys, folder), *of_site])
-    findings += examine([partial(taken_ports, folder.path, runtime)])
+    findings += examine([partial(taken_ports, folder.path, listening)])
     try:
         identity = Identity.read(settings.identity)
     except FedmunkeyError:

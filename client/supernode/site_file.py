@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fedmunkey.common.programs.settings_file import SettingsFile, on_this_machine
-from fedmunkey.common.settings.settings_text import Address
+from fedmunkey.common.settings.settings_text import Address, OptionalAddress
 
 SUPERNODE_READY = "SuperNode of "
 """What the SuperNode's first line begins with; the coordinator may be out of reach then."""
@@ -43,6 +43,10 @@ class SiteFile(SettingsFile):
         "127.0.0.1:9101", description="Where the SuperNode's own subprocesses find it: on this machine only."
     )
 
+    metrics: OptionalAddress = Field(
+        "", description="Where the agent serves Prometheus metrics of the site; nowhere if empty."
+    )
+
     @property
     def node_config(self) -> dict[str, bool | float | int | str]:
         """What the site's app hears of this file."""
@@ -57,7 +61,7 @@ class SiteFile(SettingsFile):
     @property
     def listening(self) -> Mapping[str, str]:
         """Where the site's programs listen."""
-        return {"runtime": self.runtime}
+        return {"runtime": self.runtime, **({"metrics": self.metrics} if self.metrics else {})}
 
     @property
     def folder(self) -> Path:

@@ -84,6 +84,8 @@ def children(settings: SiteFile, file: Path, only: Part | None = None) -> list[C
     """Return the site's processes in the order in which they start: it can forget before it can learn."""
     agent = ["agent", "--site-dir", str(settings.site_dir), "--service", settings.deletion_service]
     agent += ["--log-format", settings.log_format.value]
+    if settings.metrics:
+        agent += ["--metrics", settings.metrics]
     programs = "fedmunkey.client.supernode"
     path = str(file.absolute())
     site = [

@@ -31,7 +31,9 @@ CONSTANT = round(0.3 * SCALE)
 KERNEL_WIDTH = 0.2
 """Two keys of cosine c have the kernel exp((c - 1) / width), to which products of their cosines come close."""
 
-_EPSILON = 1e-5
+EPSILON = 1e-5
+"""Added to a token's variance."""
+
 _KEY_BITS = 14
 _TURN_BITS = 18
 _TABLE_BITS = 16
@@ -89,6 +91,27 @@ def random_features(keys: NDArray[np.float32], count: int) -> Numbers:
     return numbers
 
 
+@dataclass(frozen=True)
+class RandomProjection:
+    """How `random_features` reads a key, for whoever computes it elsewhere.
+
+    `cosines[floor((round(key * key_scale) @ frequencies + phases) / step) mod len(cosines)]`: (size, count)
+    frequencies, (count,) phases, both whole, and the table of cosines.
+    """
+
+    frequencies: Numbers
+    phases: Numbers
+    cosines: Numbers
+    key_scale: float = 2.0**_KEY_BITS
+    step: float = 2.0 ** (_KEY_BITS + _TURN_BITS - _TABLE_BITS)
+
+    @classmethod
+    def of(cls, size: int, count: int) -> RandomProjection:
+        """Return that of keys with so many numbers, for so many features."""
+        frequencies, phases = _projection(size, count)
+        return cls(frequencies, phases.astype(np.float64), _cosines(count))
+
+
 @lru_cache(maxsize=4)
 def _projection(size: int, count: int) -> tuple[Numbers, NDArray[np.int64]]:
     """Return (size, count) frequencies and (count,) phases, in whole parts of a turn.
@@ -113,5 +136,5 @@ def _normalised(features: NDArray[np.float32]) -> Numbers:
     count, tokens, size = features.shape
     wide = features.astype(np.float64).reshape(count * tokens, size)
     wide -= sum_rows(wide.copy())[:, None] / size
-    wide /= np.sqrt(sum_rows(wide * wide) / size + _EPSILON)[:, None]
+    wide /= np.sqrt(sum_rows(wide * wide) / size + EPSILON)[:, None]
     return wide

@@ -68,6 +68,12 @@ def proved(verified: Verified) -> list[str]:
             f"signed, until {write_time(renewal.time)}, that they took part after erasing. "
             f"{_count(renewal.changed, 'record')} of the federation had changed since the release before."
         )
+    lines += [
+        f"{receipt.answer.site} names {_count(len(receipt.exported), 'model')} that it had given away and that must be "
+        f"replaced: SHA-256 {', '.join(receipt.exported)}."
+        for receipt in verified.counted
+        if receipt.exported
+    ]
     if verified.silent:
         answered = len(verified.receipts)
         lines.append(
@@ -133,6 +139,8 @@ def _left_in_weights(verified: Verified) -> list[str]:
         lines.append("What the shared weights still know of the records: it is measured by audits, not bounded.")
     elif weakest is Guarantee.CERTIFIED:
         lines.append("That nothing of the records is left in the shared weights: at most what epsilon and delta allow.")
+    if any(receipt.answer.entries for receipt in verified.receipts):
+        lines.append("Models that sites gave away and did not note: a receipt names those in the site's register.")
     if weakest is Guarantee.EXACT and any(receipt.answer.entries for receipt in verified.receipts):
         if verified.renewal is None:
             lines.append(
@@ -214,6 +222,7 @@ def _receipt_document(receipt: Receipt, key: TrustedKey) -> dict[str, Any]:
         "guarantee": answer.guarantee.value,
         **losses,
         "reason": answer.reason,
+        "exported": [{"digest": digest, "must_be_replaced": True} for digest in receipt.exported],
         "time": write_time(receipt.time),
         "key": key.key.key_id,
     }

@@ -42,6 +42,9 @@ class Receipt:
     asked : tuple of datetime or None
         From when to when the request may be carried out, so that a ledger that lost it can be asked for the same again;
         None where it bore no signature, and in receipts of earlier versions.
+    exported : tuple of str
+        SHA-256 digests, hexadecimal, of the models that the site has given away, that are in use, and that hold what
+        the order erased: they must be replaced. Receipts of sites that have given none away do not have the field.
     """
 
     answer: Acknowledgement
@@ -50,6 +53,7 @@ class Receipt:
     tombstones: bytes | None
     witnessed: WitnessedHead | None
     asked: tuple[datetime, datetime] | None = None
+    exported: tuple[str, ...] = ()
 
     def sign(self, key: SigningKey) -> Envelope:
         """Return the receipt in an envelope that the site's key signs."""
@@ -62,6 +66,8 @@ class Receipt:
         }
         if self.asked is not None:
             predicate["asked"] = dict(zip(("issued", "expires"), map(write_time, self.asked), strict=True))
+        if self.exported:
+            predicate["exported"] = list(self.exported)
         return Statement("request", self.request, PREDICATE_TYPE, predicate).sign(key)
 
     @classmethod
@@ -70,6 +76,7 @@ class Receipt:
         statement = Statement.of(envelope, PREDICATE_TYPE)
         claims = dict(statement.predicate)
         asked = _read_asked(claims.pop("asked")) if "asked" in claims else None
+        exported = _read_exported(claims.pop("exported")) if "exported" in claims else ()
         time, tombstones, seen = take(
             {name: claims.pop(name) for name in ("time", "tombstones", "witnessed") if name in claims},
             "a receipt",
@@ -90,6 +97,7 @@ class Receipt:
             None if tombstones is None else read_hex(tombstones, "a commitment to tombstones"),
             None if seen is None else _read_witnessed(seen),
             asked,
+            exported,
         )
 
     def check_describes(self, answer: Acknowledgement) -> None:
@@ -103,6 +111,12 @@ class Receipt:
 def _read_asked(document: Any) -> tuple[datetime, datetime]:
     issued, expires = take(document, "when a request was asked", issued=str, expires=str)
     return read_time(issued), read_time(expires)
+
+
+def _read_exported(document: Any) -> tuple[str, ...]:
+    if type(document) is not list or not document or any(type(digest) is not str for digest in document):
+        raise InvalidProof("a receipt does not name exported models by their digests")
+    return tuple(read_hex(digest, "the digest of an exported model").hex() for digest in document)
 
 
 def _read_witnessed(document: Any) -> WitnessedHead:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from prometheus_client import CollectorRegistry, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from fedmunkey.common.errors import InvalidSetting
-from fedmunkey.common.settings.addresses import split_address
+from fedmunkey.common.service.metrics_service import served_registry
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.ledger.writer import Event
 
@@ -89,20 +88,6 @@ def make_registry(ledger: Ledger, *others: Collector) -> CollectorRegistry:
 
 @contextmanager
 def served_metrics(ledger: Ledger, address: str, *others: Collector) -> Iterator[str]:
-    """Serve metrics over HTTP while the context lasts; give the address, with the port that was chosen for port 0.
-
-    Raises `InvalidSetting` if the address is not of the form `host:port`, or nothing can listen there.
-    """
-    host, port = split_address(address)
-    registry = make_registry(ledger, *others)
-    try:
-        server, thread = start_http_server(port, host.strip("[]"), registry)
-    except OSError as error:
-        fault = (error.strerror or str(error)).lower()
-        raise InvalidSetting(f"cannot serve metrics on {address} ({fault}); choose another with --metrics") from None
-    try:
-        yield f"{host}:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    """Serve a ledger's metrics while the context lasts, as `served_registry`; give the address."""
+    with served_registry(make_registry(ledger, *others), address) as served:
+        yield served

@@ -22,14 +22,13 @@ from fedmunkey.common.settings.settings import DESCRIPTOR
 
 _Numbers = NDArray[np.float64]
 
-_CELLS = 4
-_ORIENTATIONS = 8
-_PIXELS = 8
+CELLS, ORIENTATIONS, PIXELS = 4, 8, 8
+"""Cells a side and orientations of the histograms, and averages a side of the pixel grid."""
 
-_FRACTION = 2.0**20
+FRACTION = 2.0**20
 """Gradients are counted in steps of this fraction of a grey level: sums over 2^20 pixels are then below 2^53."""
 
-_ARC_TANGENT = (
+ARC_TANGENT = (
     0.0028662257,
     -0.0161657367,
     0.0429096138,
@@ -48,7 +47,7 @@ class DescriptorEncoder(Encoder):
 
     def __init__(self, channels: int) -> None:
         self.channels = channels
-        self.key_size = channels * _PIXELS**2 + _ORIENTATIONS * _CELLS**2
+        self.key_size = channels * PIXELS**2 + ORIENTATIONS * CELLS**2
         self.feature_shape = descriptor_feature_shape(channels)
 
     @property
@@ -57,8 +56,8 @@ class DescriptorEncoder(Encoder):
         return EncoderFacts(
             name=DESCRIPTOR,
             weights="",
-            preprocessing=f"{_PIXELS}x{_PIXELS} averages, {_ORIENTATIONS} orientations in {_CELLS}x{_CELLS} cells",
-            fingerprint=f"{DESCRIPTOR}-2:{self.channels}x{_PIXELS}:{_ORIENTATIONS}x{_CELLS}",
+            preprocessing=f"{PIXELS}x{PIXELS} averages, {ORIENTATIONS} orientations in {CELLS}x{CELLS} cells",
+            fingerprint=f"{DESCRIPTOR}-2:{self.channels}x{PIXELS}:{ORIENTATIONS}x{CELLS}",
             size=0,
             key_size=self.key_size,
             feature_shape=self.feature_shape,
@@ -69,12 +68,12 @@ class DescriptorEncoder(Encoder):
         # One grey level up, so that a black image has a direction too and its key unit length.
         levels = images.cpu().numpy().astype(np.float64) + 1
         count, channels = levels.shape[:2]
-        grid = _average(levels, _PIXELS) / 256
+        grid = _average(levels, PIXELS) / 256
         gradients = _oriented_gradients(levels.sum(1)) / (4 * 256 * channels)
         parts = [_normalised(grid.reshape(count, -1)), _normalised(gradients.reshape(count, -1))]
-        side = _PIXELS // _CELLS
-        patches = grid.reshape(count, channels, _CELLS, side, _CELLS, side).transpose(0, 2, 4, 1, 3, 5)
-        features = [patches.reshape(count, _CELLS**2, -1), gradients.reshape(count, _ORIENTATIONS, -1).swapaxes(1, 2)]
+        side = PIXELS // CELLS
+        patches = grid.reshape(count, channels, CELLS, side, CELLS, side).transpose(0, 2, 4, 1, 3, 5)
+        features = [patches.reshape(count, CELLS**2, -1), gradients.reshape(count, ORIENTATIONS, -1).swapaxes(1, 2)]
         return Encoding(
             _rounded(_normalised(np.concatenate(parts, axis=1))), _rounded(np.concatenate(features, axis=2))
         )
@@ -82,7 +81,7 @@ class DescriptorEncoder(Encoder):
 
 def descriptor_feature_shape(channels: int) -> tuple[int, int]:
     """Return tokens and numbers in each: one token for each cell, its pixels and its histogram."""
-    return _CELLS**2, channels * (_PIXELS // _CELLS) ** 2 + _ORIENTATIONS
+    return CELLS**2, channels * (PIXELS // CELLS) ** 2 + ORIENTATIONS
 
 
 def _oriented_gradients(grey: _Numbers) -> _Numbers:
@@ -95,14 +94,14 @@ def _oriented_gradients(grey: _Numbers) -> _Numbers:
     down = padded[:, 2:] - padded[:, :-2]
     horizontal = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
     vertical = down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:]
-    steps = np.sqrt(horizontal * horizontal + vertical * vertical) * _FRACTION
-    position = _angles(horizontal, vertical) / (2 * np.pi) * _ORIENTATIONS
-    bins = np.empty((len(grey), _ORIENTATIONS, _CELLS, _CELLS))
-    for orientation in range(_ORIENTATIONS):
+    steps = np.sqrt(horizontal * horizontal + vertical * vertical) * FRACTION
+    position = _angles(horizontal, vertical) / (2 * np.pi) * ORIENTATIONS
+    bins = np.empty((len(grey), ORIENTATIONS, CELLS, CELLS))
+    for orientation in range(ORIENTATIONS):
         distance = np.abs(position - orientation)
-        share = np.maximum(1 - np.minimum(distance, _ORIENTATIONS - distance), 0)
-        bins[:, orientation] = _average(np.rint(share * steps), _CELLS)
-    return bins / _FRACTION
+        share = np.maximum(1 - np.minimum(distance, ORIENTATIONS - distance), 0)
+        bins[:, orientation] = _average(np.rint(share * steps), CELLS)
+    return bins / FRACTION
 
 
 def _angles(x: _Numbers, y: _Numbers) -> _Numbers:
@@ -113,7 +112,7 @@ def _angles(x: _Numbers, y: _Numbers) -> _Numbers:
     low, high = np.minimum(np.abs(x), np.abs(y)), np.maximum(np.abs(x), np.abs(y))
     ratio = low / np.maximum(high, 1)
     square, series = ratio * ratio, np.zeros_like(ratio)
-    for coefficient in _ARC_TANGENT:
+    for coefficient in ARC_TANGENT:
         series = series * square + coefficient
     angle = series * ratio
     angle = np.where(np.abs(y) > np.abs(x), np.pi / 2 - angle, angle)
@@ -123,13 +122,13 @@ def _angles(x: _Numbers, y: _Numbers) -> _Numbers:
 
 def _average(numbers: _Numbers, cells: int) -> _Numbers:
     """Average (..., H, W) whole numbers over a grid of cells, which overlap where they do not divide the image."""
-    rows, columns = (_windows(size, cells) for size in numbers.shape[-2:])
+    rows, columns = (windows(size, cells) for size in numbers.shape[-2:])
     sums: _Numbers = rows @ numbers @ columns.T
     counts: _Numbers = rows.sum(1)[:, None] * columns.sum(1)
     return sums / counts
 
 
-def _windows(size: int, cells: int) -> _Numbers:
+def windows(size: int, cells: int) -> _Numbers:
     """Return (cells, size): one for each place that belongs to a cell."""
     cell, place = np.arange(cells)[:, None], np.arange(size)
     within = (place >= cell * size // cells) & (place * cells < (cell + 1) * size)

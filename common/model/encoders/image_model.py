@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from fedmunkey.common.model.encoder_facts import EncoderFacts, model_fingerprint
@@ -78,6 +78,15 @@ class ImageModelEncoder(Encoder):
             key_size=self.key_size,
             feature_shape=self.feature_shape,
         )
+
+    @property
+    def network(self) -> nn.Module | None:
+        """The network in PyTorch that features are pooled from; None where it is none."""
+        return None
+
+    def read_prepared(self, pixels: Tensor) -> Tensor:
+        """Return (1, tokens, size) features of a prepared image of (1, 3, S, S), not mirrored."""
+        return self._features(pixels)
 
     @abstractmethod
     def _features(self, pixels: Tensor) -> Tensor:

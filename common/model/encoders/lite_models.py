@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedmunkey.common.errors import brought_by
 from fedmunkey.common.model.encoder_facts import EncoderFacts
@@ -63,6 +63,12 @@ class LiteEncoder(ImageModelEncoder):
     def facts(self) -> EncoderFacts:
         """Name, input size, whether images are mirrored as well, and a digest of the weights."""
         return self._facts(self.name, self._weights, MEAN_AND_MAXIMUM)
+
+    @property
+    def network(self) -> nn.Module:
+        """The model."""
+        model: nn.Module = self._model
+        return model
 
     def _features(self, pixels: Tensor) -> Tensor:
         return mean_and_maximum(self._model.extract_features(pixels))

@@ -26,6 +26,7 @@ class OnnxEncoder(ImageModelEncoder):
     """
 
     def __init__(self, path: Path, *, mirror: bool = False) -> None:
+        self.path = path
         self.card = read_encoder_card(path)
         super().__init__(self.card.preprocessing, mirror=mirror, device=torch.device("cpu"))
         model = _read(path)
@@ -44,8 +45,12 @@ class OnnxEncoder(ImageModelEncoder):
         """Whether images are mirrored as well, and digests of the model and its card."""
         return onnx_facts(self.card, mirror=self.mirror)
 
+    def answer(self, pixels: Tensor) -> Tensor:
+        """Return what the model answers for a prepared image of (1, 3, S, S), before it is pooled."""
+        return self._model.run(pixels)
+
     def _features(self, pixels: Tensor) -> Tensor:
-        return self.card.pooling.pool(self._model.run(pixels))
+        return self.card.pooling.pool(self.answer(pixels))
 
     def _key(self, features: Tensor) -> Tensor:
         return features[:, 0] if self.card.pooling is Pooling.CLASS_TOKEN else features.flatten(1)

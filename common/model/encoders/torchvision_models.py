@@ -81,6 +81,11 @@ class TorchvisionEncoder(ImageModelEncoder):
         of_transformer = self.name.startswith("vit_")
         return self._facts(self.name, self._weights, CLASS_TOKEN if of_transformer else MEAN_AND_MAXIMUM)
 
+    @property
+    def network(self) -> nn.Module:
+        """The model."""
+        return self._model
+
     def _features(self, pixels: Tensor) -> Tensor:
         return _pooled(self.name, self._model, pixels)
 

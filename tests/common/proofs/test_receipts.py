@@ -70,6 +70,11 @@ def test_receipt_for_another_answer_is_noticed(changes: dict[str, Any]) -> None:
         {"tombstones": "00"},
         {"time": "now"},
         {"patient": "somebody"},
+        {"exported": []},
+        {"exported": ["00"]},
+        {"exported": ["AA" * 32]},
+        {"exported": {"digest": "00" * 32}},
+        {"exported": [7]},
     ],
 )
 def test_receipt_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> None:
@@ -80,3 +85,12 @@ def test_receipt_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> 
     assert document["predicateType"] == PREDICATE_TYPE
     with pytest.raises(InvalidProof):
         Receipt.of(envelope)
+
+
+def test_exported_models_are_named_and_a_receipt_without_any_is_as_it_always_was() -> None:
+    receipt = Receipt(EXACT, bytes(32), START, None, None)
+    naming = replace(receipt, exported=("ab" * 32, "01" * 32))
+
+    assert Receipt.of(naming.sign(KEY)).exported == naming.exported
+    assert "exported" not in json.loads(receipt.sign(KEY).payload)["predicate"]
+    assert Receipt.of(receipt.sign(KEY)).exported == ()

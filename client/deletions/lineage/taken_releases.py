@@ -49,6 +49,25 @@ def contributed_to(folder: SiteFolder, store: KeyStore, digest: str) -> int:
     )
 
 
+def holding(folder: SiteFolder, number: int) -> list[str]:
+    """Return the digests of the weights that a site has taken over and that hold what an order erased, oldest first.
+
+    Which of them were made before the records came is not known; the worst is believed.
+    """
+    return [digest for digest, (order, _) in _read(folder).items() if order < number]
+
+
+def count_taken(folder: SiteFolder) -> int:
+    """Return how many releases a site remembers that it has taken over."""
+    return len(_read(folder))
+
+
+def is_later(folder: SiteFolder, release: str, other: str) -> bool:
+    """Return whether a site has taken weights over after some others, by their digests."""
+    taken = list(_read(folder))
+    return release in taken and other in taken and taken.index(release) > taken.index(other)
+
+
 def _request_of(store: KeyStore, order: int) -> str:
     """Return what an order was for: a ledger that was restored may have another under its number."""
     return (store.orders.request_of(order) or b"").hex() if order else ""

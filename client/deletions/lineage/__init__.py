@@ -1,0 +1,1 @@
+"""What descends from records: released weights that a site has taken over, and models that it has given away."""

@@ -1,0 +1,1 @@
+"""A site's predictor as one ONNX file, for programs that know nothing of this one."""
