@@ -57,6 +57,16 @@ class Scores:
     members: NDArray[np.float64]
     others: NDArray[np.float64]
 
+    @classmethod
+    def none(cls) -> Scores:
+        """Return what an attack says that cannot be made on a federation."""
+        return cls(np.empty(0), np.empty(0))
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is anything to tell apart."""
+        return bool(len(self.members) and len(self.others))
+
     @property
     def auroc(self) -> float:
         """0.5 is chance."""
@@ -83,6 +93,13 @@ class Attack(ABC):
         What it tries to find out, in plain words.
     shadows : bool
         Whether it needs shadow federations.
+    asked : str
+        The subject of a sentence about it, if members' scores are log-probabilities of their labels, so that each can
+        be compared with what the oracle says of the same record; else empty.
+    holds : str
+        With `asked`: what holds of a federation that has forgotten, as the title of a verdict.
+    thorough : bool
+        Whether it takes so long that it is left out unless asked for: images are encoded again.
     """
 
     name: str
@@ -90,6 +107,9 @@ class Attack(ABC):
     question: str
     paper: str
     shadows: bool = False
+    asked: str = ""
+    holds: str = ""
+    thorough: bool = False
 
     @abstractmethod
     def score(self, target: Attacked, case: Case, shadows: Sequence[Shadow]) -> Scores:

@@ -19,6 +19,8 @@ class WeightsOnly(Attack):
     title = "loss threshold, weights alone"
     question = "Without any bank, are the shared weights surer of forgotten records than of records they never saw?"
     paper = "Yeom et al. 2018, arXiv 1709.01604"
+    asked = "Asked without its banks, the federation"
+    holds = "The shared weights alone know no more than the oracle's"
 
     def score(self, target: Attacked, case: Case, shadows: Sequence[Shadow]) -> Scores:
         """Score by the log-probability that the shared weights give to the label."""

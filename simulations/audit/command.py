@@ -15,6 +15,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from fedmunkey.common.settings.settings_text import given_settings
+from fedmunkey.simulations.attacks.registry import ATTACKS, chosen_attacks
 from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
 from fedmunkey.simulations.audit.document import audit_document
 from fedmunkey.simulations.audit.trial import Trial, attempt
@@ -52,6 +53,13 @@ def audit(
     shadows: Annotated[
         int, typer.Option(min=0, help="Federations that the attacker trains for each seed; 0 leaves that attack out.")
     ] = 8,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Only this attack: {', '.join(ATTACKS)}. Repeatable; all that are quick."),
+    ] = None,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="All attacks, also those for which images are changed and encoded again.")
+    ] = False,
     permanent: Annotated[str, typer.Option(help="Share of records given for good, for learns-from=permanent.")] = "0%",
     epsilon: EpsilonOption = None,
     budget: BudgetOption = 2,
@@ -71,6 +79,7 @@ def audit(
     method = method or f"munkey-{guarantee}"
     _check(method, METHODS, "--method")
     _check(forget_set, FORGET_SETS, "--forget-set")
+    attacks = chosen_attacks(attack or [], thorough=thorough)
     if shadows and (shadows < FEWEST_SHADOWS or shadows % 2):
         raise InvalidSetting(f"--shadows {shadows}: give 0, or an even number of at least {FEWEST_SHADOWS}")
     if output.exists() and not output.is_dir():
@@ -95,7 +104,7 @@ def audit(
             run_tasks(
                 attempt,
                 numbers,
-                lambda seed: (question, encoded.images, method, shadows, seed),
+                lambda seed: (question, encoded.images, method, shadows, attacks, seed),
                 cores=cores or usable_cores(),
                 done=done,
             )

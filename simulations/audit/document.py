@@ -12,8 +12,10 @@ import numpy as np
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs.command_line import finite
 from fedmunkey.simulations.attacks.registry import ATTACKS
+from fedmunkey.simulations.audit.closer_look import AT_RANDOM, Claimed
+from fedmunkey.simulations.audit.record_verdicts import Verdict
 from fedmunkey.simulations.audit.trial import Trial
-from fedmunkey.simulations.audit.verdicts import UNJUDGED, Verdict, has_power, judge
+from fedmunkey.simulations.audit.verdicts import UNJUDGED, attacks_of, has_power, judge
 from fedmunkey.simulations.federation.encoded_set import EncodedSet
 from fedmunkey.simulations.federation.measurement import Measurement
 from fedmunkey.simulations.forget_sets.question import Question, describe_question
@@ -60,7 +62,11 @@ def audit_document(
 ) -> dict[str, Any]:
     """Return the document; `simulations/reporting/report.schema.json` says what each part means."""
     guarantee = getattr(METHODS[method].family, "guarantee", None)
-    verdicts = judge(trials, guarantee)
+    claimed = None
+    if guarantee is Guarantee.CERTIFIED and question.forget_set in AT_RANDOM:
+        settings = question.settings.replace(guarantee=guarantee.value)
+        claimed = Claimed(epsilon_of_settings(settings), settings.delta)
+    verdicts = judge(trials, guarantee, claimed)
     first = trials[0]
     return {
         **preamble("audit", command, question.settings),
@@ -81,7 +87,7 @@ def audit_document(
             {**asdict(one), "figures": {name: finite(value) for name, value in one.figures.items()}} for one in verdicts
         ],
         "measures": [*(_measure(*row, trials) for row in _MEASURES), _average_gap(trials)],
-        "attacks": [_attack(name, trials) for name in first.scores],
+        "attacks": [_attack(name, trials) for name in attacks_of(trials)],
         "confidence": {
             **{
                 state: [value for trial in trials for value in trial.known[state].forget_confidence]

@@ -7,15 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from fedmunkey.common.model.encoders import Encoder
 from fedmunkey.common.model.model_choice import choose_encoder
 from fedmunkey.common.programs.bound_program import temporary_folder
 from fedmunkey.simulations.attacks.asking import honest_records
-from fedmunkey.simulations.attacks.attack import Attacked, Scores
-from fedmunkey.simulations.attacks.registry import ATTACKS
+from fedmunkey.simulations.attacks.attack import Attacked, Scores, Shadow
+from fedmunkey.simulations.attacks.registry import ATTACKS, USUAL
 from fedmunkey.simulations.attacks.shadows import train_shadows
+from fedmunkey.simulations.audit.groups import groups_of
 from fedmunkey.simulations.audit.key_stores import delete_in_key_stores, delete_in_solved_stores
 from fedmunkey.simulations.federation.answers import Answers, Banked
 from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
@@ -49,7 +52,10 @@ class Trial:
     forgotten, canaries, deletions : int
         Records that were forgotten, those of them with wrong labels, and in how many deletions.
     scores : mapping
-        For each attack, by name, and each of `STATES`, its scores; empty if all that is forgotten are canaries.
+        For each attack, by name, and each of `STATES`, its scores; without those that cannot be made on this federation
+        or have nobody to tell apart, and empty if all that is forgotten are canaries.
+    groups : mapping
+        By name, which of the forgotten records without canaries are in it, a mask in the order of `known`.
     seen : int
         Forgotten records that an oracle learned from.
     kept : int or None
@@ -72,6 +78,7 @@ class Trial:
     deletions: int
     known: Mapping[str, Measurement]
     scores: Mapping[str, Mapping[str, Scores]]
+    groups: Mapping[str, NDArray[np.bool_]]
     seen: int
     kept: int | None
     identical: bool | None
@@ -83,17 +90,17 @@ class Trial:
     retrain_bytes: int
 
 
-def attempt(question: Question, images: Encoded, method: str, shadows: int, seed: int) -> Trial:
+def attempt(question: Question, images: Encoded, method: str, shadows: int, attacks: Sequence[str], seed: int) -> Trial:
     """Audit a method with one seed, in this process, with one thread.
 
-    `method` is its name, and `shadows` how many federations the attacker trains; with 0, attacks that need them are
-    left out.
+    `method` and `attacks` are names, and `shadows` says how many federations the attacker trains; with 0, attacks that
+    need them are left out.
     """
     torch.set_num_threads(1)
-    return audit_case(question.case(images, seed), METHODS[method], shadows, question.budget)
+    return audit_case(question.case(images, seed), METHODS[method], shadows, question.budget, attacks)
 
 
-def audit_case(case: Case, method: Method[Any], shadows: int, budget: Budget) -> Trial:
+def audit_case(case: Case, method: Method[Any], shadows: int, budget: Budget, attacks: Sequence[str] = USUAL) -> Trial:
     """Train, forget, train two oracles, and attack them all; parameters as for `attempt`."""
     family, retained = method.family, retained_for_oracle(case)
     rounds: list[float] = []
@@ -120,7 +127,8 @@ def audit_case(case: Case, method: Method[Any], shadows: int, budget: Budget) ->
         canaries=sum(map(len, case.canaries.values())),
         deletions=len(case.deletions),
         known={name: known(state, case) for name, state in states.items()},
-        scores=_attack(states, case, method, shadows, budget),
+        scores=_attack(states, case, attacks, train_for(attacks, case, method, shadows, budget)),
+        groups=groups_of(case),
         seen=seen_although_forgotten(case, retained),
         kept=count_kept(forgotten.answers, case),
         identical=_identical(forgotten.answers, oracle),
@@ -169,19 +177,26 @@ def _forget(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tu
     return forgotten, time.perf_counter() - start
 
 
+def train_for(attacks: Sequence[str], case: Case, method: Method[Any], shadows: int, budget: Budget) -> list[Shadow]:
+    """Train the attacker's federations, where an attack needs them and there is a record to ask about."""
+    if not shadows or not honest_records(case) or not any(ATTACKS[name].shadows for name in attacks):
+        return []
+    return train_shadows(case, method, shadows, budget)
+
+
 def _attack(
-    states: Mapping[str, Answers], case: Case, method: Method[Any], shadows: int, budget: Budget
+    states: Mapping[str, Answers], case: Case, attacks: Sequence[str], shadows: Sequence[Shadow]
 ) -> dict[str, dict[str, Scores]]:
     if not honest_records(case):
         return {}
-    trained = train_shadows(case, method, shadows, budget)
-    return {
-        name: {
-            state: attack.score(Attacked(answers, states["before"]), case, trained) for state, answers in states.items()
+    made = [ATTACKS[name] for name in attacks if shadows or not ATTACKS[name].shadows]
+    found = {
+        attack.name: {
+            state: attack.score(Attacked(answers, states["before"]), case, shadows) for state, answers in states.items()
         }
-        for name, attack in ATTACKS.items()
-        if shadows or not attack.shadows
+        for attack in made
     }
+    return {name: scores for name, scores in found.items() if all(one.usable for one in scores.values())}
 
 
 def _steps(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tuple[AfterDeletion, ...]:

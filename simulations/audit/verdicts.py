@@ -8,51 +8,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.simulations.attacks.attack import Scores
 from fedmunkey.simulations.attacks.registry import ATTACKS
+from fedmunkey.simulations.audit.closer_look import Claimed, most_vulnerable, privacy_loss, subgroups
+from fedmunkey.simulations.audit.record_verdicts import Verdict, paired, z_of
 from fedmunkey.simulations.audit.trial import Trial
 
 UNJUDGED = frozenset({"differencing"})
 """Attacks that no federation can withstand which truly revokes access."""
 
-_Z = 1.959964
-_PROBABILITY_MARGIN = 0.02
+GUESSING = frozenset({"loss-threshold", "weights-only", "label-only", "likelihood-ratio", "relative-likelihood"})
+"""Attacks whose scores guess of each forgotten and each held-out record whether it was in."""
+
+_OLDER_NAMES = {"weights-only": "weights"}
+"""Of verdicts, where they are not those of their attacks."""
+
 _AUROC_MARGIN = 0.05
 _RECALL_MARGIN = 0.1
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """One thing that was checked.
-
-    It is flagged unless `passed`; `figures` are the numbers that the sentence rests on.
-    """
-
-    name: str
-    title: str
-    passed: bool
-    sentence: str
-    figures: dict[str, float] = field(default_factory=dict)
-
-
-def judge(trials: Sequence[Trial], guarantee: Guarantee | None) -> list[Verdict]:
+def judge(trials: Sequence[Trial], guarantee: Guarantee | None, claimed: Claimed | None = None) -> list[Verdict]:
     """Return every verdict that applies.
 
-    There is at least one trial; `guarantee` is what the deletions claim, None for baselines.
+    There is at least one trial; `guarantee` is what the deletions claim, None for baselines. `claimed` is the privacy
+    loss that is held against the attacks, where records were forgotten at random.
     """
     verdicts = [_oracle_is_clean(trials)]
     if all(trial.kept is not None for trial in trials):
         verdicts.append(_banks_are_clean(trials))
     if guarantee is Guarantee.EXACT:
         verdicts.append(_same_bytes(trials))
-    if trials[0].scores:
-        verdicts += [_confidences(trials), _weights(trials), _attacks(trials)]
+    names = attacks_of(trials)
+    if names:
+        asked = [name for name in names if ATTACKS[name].asked]
+        verdicts.append(_confidences(trials, 1 + len(asked)))
+        verdicts += [_asked(name, trials, 1 + len(asked)) for name in asked]
+        verdicts += [*most_vulnerable(trials), *subgroups(trials)]
+        if set(names) - UNJUDGED:
+            verdicts.append(_attacks([name for name in names if name not in UNJUDGED], trials))
+        if claimed is not None:
+            verdicts += privacy_loss(trials, [name for name in names if name in GUESSING], claimed)
     if any(trial.canaries for trial in trials):
         verdicts.append(_canaries(trials))
     return verdicts
@@ -84,59 +83,38 @@ def _same_bytes(trials: Sequence[Trial]) -> Verdict:
     return Verdict("bytes", "Same bytes as the oracle", same, sentence)
 
 
-def _confidences(trials: Sequence[Trial]) -> Verdict:
+def attacks_of(trials: Sequence[Trial]) -> list[str]:
+    """Return the attacks that could be made in every trial, in the order of reports."""
+    return [name for name in trials[0].scores if all(name in trial.scores for trial in trials)]
+
+
+def _confidences(trials: Sequence[Trial], tests: int) -> Verdict:
     """Compare what each forgotten record's label got, after deletion and from the oracle."""
     by_state = {
         name: np.concatenate([trial.known[name].forget_confidence for trial in trials])
         for name in ("after", "oracle", "other_oracle")
     }
-    return _paired("confidences", "As sure of forgotten records as the oracle", "The federation", by_state)
+    title = "As sure of forgotten records as the oracle"
+    return paired("confidences", title, "The federation", by_state, tests=tests)
 
 
-def _weights(trials: Sequence[Trial]) -> Verdict:
+def _asked(name: str, trials: Sequence[Trial], tests: int) -> Verdict:
+    """Compare what each record's label gets when an attack asks, after deletion and from the oracle."""
     by_state = {
-        name: np.exp(np.concatenate([trial.scores["weights-only"][name].members for trial in trials]))
-        for name in ("after", "oracle", "other_oracle")
+        state: np.exp(np.concatenate([trial.scores[name][state].members for trial in trials]))
+        for state in ("after", "oracle", "other_oracle")
     }
-    return _paired(
-        "weights",
-        "The shared weights alone know no more than the oracle's",
-        "Asked without its banks, the federation",
-        by_state,
-    )
+    attack = ATTACKS[name]
+    return paired(_OLDER_NAMES.get(name, name), attack.holds, attack.asked, by_state, tests=tests)
 
 
-def _paired(name: str, title: str, who: str, by_state: dict[str, NDArray[np.float64]]) -> Verdict:
-    """Judge the mean difference of n records' probabilities to those of two oracles, record by record."""
-    after, after_half = _mean(by_state["after"] - (by_state["oracle"] + by_state["other_oracle"]) / 2)
-    chance, _ = _mean(by_state["other_oracle"] - by_state["oracle"])
-    margin = max(_PROBABILITY_MARGIN, abs(chance))
-    figures = {"difference": after, "half": after_half, "margin": margin}
-    points = f"{100 * abs(after):.1f} ± {100 * after_half:.1f} points"
-    if after - after_half > margin:
-        sentence = f"{who} gives the labels of forgotten records {points} more than oracles do: they are remembered."
-    elif after + after_half < -margin:
-        sentence = (
-            f"{who} gives the labels of forgotten records {points} less than oracles do: they are over-forgotten, "
-            "which tells who they were just as well."
-        )
-    else:
-        sentence = (
-            f"{who} gives the labels of forgotten records {100 * after:+.1f} ± {100 * after_half:.1f} points against "
-            f"oracles, within the {100 * margin:.1f} points that are chance."
-        )
-        return Verdict(name, title, True, sentence, figures)
-    return Verdict(name, title, False, sentence, figures)
-
-
-def _attacks(trials: Sequence[Trial]) -> Verdict:
+def _attacks(names: Sequence[str], trials: Sequence[Trial]) -> Verdict:
     """Compare each attack's AUROC after deletion with its AUROC on the oracle; the worst one decides."""
     found = {}
-    for name, by_state in trials[0].scores.items():
-        if name in UNJUDGED:
-            continue
+    for name in names:
+        by_state = trials[0].scores[name]
         auroc = {state: pooled_auroc([trial.scores[name][state] for trial in trials]) for state in by_state}
-        half = _Z * _auroc_error([trial.scores[name]["after"] for trial in trials], auroc["after"])
+        half = z_of(len(names)) * _auroc_error([trial.scores[name]["after"] for trial in trials], auroc["after"])
         margin = _AUROC_MARGIN + abs(auroc["other_oracle"] - auroc["oracle"])
         found[name] = (auroc["after"] - auroc["oracle"], half, margin, auroc["after"], auroc["oracle"])
     worst = max(found, key=lambda name: abs(found[name][0]) - found[name][1] - found[name][2])
@@ -163,7 +141,7 @@ def _canaries(trials: Sequence[Trial]) -> Verdict:
     count = sum(trial.canaries for trial in trials)
     # Agresti and Coull 1998: without the added trials, an interval around 0 or 1 would have no width.
     share = (recall["after"] * count + 2) / (count + 4)
-    half = _Z * math.sqrt(share * (1 - share) / (count + 4))
+    half = z_of(1) * math.sqrt(share * (1 - share) / (count + 4))
     margin = _RECALL_MARGIN + abs(recall["other_oracle"] - recall["oracle"])
     passed = recall["after"] - recall["oracle"] - half <= margin
     sentence = (
@@ -185,7 +163,8 @@ def has_power(trials: Sequence[Trial]) -> bool:
         ]
         if recalled[0] - recalled[1] > 100 * _RECALL_MARGIN:
             return True
-    for name, by_state in trials[0].scores.items():
+    for name in attacks_of(trials):
+        by_state = trials[0].scores[name]
         if name not in UNJUDGED and {"before", "oracle"} <= by_state.keys():
             before, oracle = (pooled_auroc([t.scores[name][s] for t in trials]) for s in ("before", "oracle"))
             if before - oracle > _AUROC_MARGIN:
@@ -196,12 +175,6 @@ def has_power(trials: Sequence[Trial]) -> bool:
 def pooled_auroc(scores: Sequence[Scores]) -> float:
     """Return the mean AUROC of several trials: scores of different federations cannot be ranked together."""
     return float(np.mean([one.auroc for one in scores]))
-
-
-def _mean(differences: NDArray[np.float64]) -> tuple[float, float]:
-    """Return a mean, and half of its 95% interval."""
-    half = _Z * differences.std(ddof=1) / math.sqrt(len(differences)) if len(differences) > 1 else math.inf
-    return float(differences.mean()), float(half)
 
 
 def _auroc_error(scores: Sequence[Scores], auroc: float) -> float:

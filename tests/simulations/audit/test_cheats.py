@@ -11,12 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedmunkey.client.records.dataset import Dataset
+from fedmunkey.common.model.encoders import Encoding
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
+from fedmunkey.simulations.attacks.altered.alterations import altered
+from fedmunkey.simulations.attacks.going_on import go_on
+from fedmunkey.simulations.attacks.registry import ATTACKS
 from fedmunkey.simulations.audit import trial as trial_module
 from fedmunkey.simulations.audit.key_stores import delete_in_key_stores, delete_in_solved_stores
+from fedmunkey.simulations.audit.record_verdicts import Verdict
 from fedmunkey.simulations.audit.trial import Trial, audit_case
-from fedmunkey.simulations.audit.verdicts import Verdict, judge
+from fedmunkey.simulations.audit.verdicts import judge
+from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.federation.solved_federation import SolvedFederation
@@ -222,3 +229,106 @@ def test_solved_weights_that_were_not_renewed_are_flagged(case: Case, monkeypatc
     found = audit_case(replace(case, settings=settings), SolvedDeletion(), 0, BUDGET)
 
     assert "bytes" in flagged([found], Guarantee.EXACT)
+
+
+class NearCopies(Method[PlainFederation]):
+    """Trains again without the forgotten records, but with copies of them that were mirrored."""
+
+    name, title, paper = "copies", "copies", "none"
+    family = PlainFamily()
+    needs_data = retrains = True
+
+    def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
+        del trained, budget
+        copies = altered(case).members["mirrored"]
+        kept = {name: _joined(some, copies[name]) if name in copies else some for name, some in case.retained().items()}
+        return Forgotten(self.family.train(kept, case.settings, case.shape), 0)
+
+
+def _joined(some: Encoded, copies: Encoded) -> Encoded:
+    """Return records and, under other ids, copies of others."""
+    first, more = some.records, copies.records
+    ids = np.array([f"copy-{record}" for record in more.record_ids])
+    records = Dataset(
+        np.concatenate([first.images, more.images]),
+        np.concatenate([first.labels, more.labels]),
+        np.concatenate([first.record_ids, ids]),
+        np.concatenate([first.subject_ids, ids]),
+        np.concatenate([first.splits, more.splits]),
+        np.concatenate([first.consents, more.consents]),
+        first.class_names,
+    )
+    encodings = some.encoding, copies.encoding
+    return Encoded(
+        records, Encoding(torch.cat([e.keys for e in encodings]), torch.cat([e.features for e in encodings]))
+    )
+
+
+def test_kept_copies_are_flagged_by_near_duplicates(case: Case) -> None:
+    asked = ["loss-threshold", "near-duplicates", "label-only"]
+
+    seeds = [case, case.with_seed(1), case.with_seed(2)]
+
+    by_name = flagged([audit_case(one, NearCopies(), 0, BUDGET, asked) for one in seeds])
+    honest = flagged([audit_case(one, Retraining(), 0, BUDGET, asked) for one in seeds])
+
+    assert "near-duplicates" in by_name
+    assert "Asked about slightly changed copies" in by_name["near-duplicates"].sentence
+    assert honest == {}
+
+
+@dataclass(frozen=True)
+class Masked:
+    """Answers as a federation that never saw the records, and has the weights of one that did."""
+
+    shown: PlainFederation
+    weights: PlainFederation
+
+    @property
+    def sites(self) -> frozenset[str]:
+        return self.shown.sites
+
+    def answer(self, site: str, records: Encoded) -> Tensor:
+        return self.shown.answer(site, records)
+
+    def weights_alone(self, site: str, records: Encoded) -> Tensor:
+        return self.shown.weights_alone(site, records)
+
+
+@go_on.register
+def _masked(answers: Masked, case: Case) -> Answers | None:
+    return go_on(answers.weights, case)
+
+
+class Masking(Method[PlainFederation]):
+    """Hides what the weights know until the federation goes on with them."""
+
+    name, title, paper = "masking", "masking", "none"
+    family = PlainFamily()
+    needs_data, retrains = True, False
+
+    def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
+        del budget
+        return Forgotten(Masked(self.family.train(case.retained(), case.settings, case.shape), trained), 0)
+
+
+def test_what_was_only_hidden_is_flagged_once_the_federation_goes_on(case: Case) -> None:
+    asked = ["loss-threshold", "weights-only", "going-on"]
+    seeds = [case, case.with_seed(1), case.with_seed(2)]
+
+    by_name = flagged([audit_case(one, Masking(), 0, BUDGET, asked) for one in seeds])
+    honest = flagged([audit_case(one, Retraining(), 0, BUDGET, asked) for one in seeds])
+
+    assert "going-on" in by_name
+    assert "remembered" in by_name["going-on"].sentence
+    assert not {"confidences", "weights", "subgroups", "vulnerable"} & by_name.keys()
+    assert honest == {}
+
+
+def test_exact_deletion_passes_every_attack(case: Case) -> None:
+    settings = case.settings.replace(guarantee="exact", random_features=50)
+
+    found = audit_case(replace(case, settings=settings), SolvedDeletion(), 4, BUDGET, tuple(ATTACKS))
+
+    assert found.scores.keys() == ATTACKS.keys()
+    assert flagged([found], Guarantee.EXACT) == {}

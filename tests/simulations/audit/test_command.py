@@ -59,6 +59,32 @@ def test_exact_federation_passes_and_the_report_says_how(run: MunkeySim, tmp_pat
     assert "http://" not in html.replace("http://www.w3.org", "")
 
 
+def test_attacks_are_those_that_were_named_and_stand_in_table_json_and_page(run: MunkeySim, tmp_path: Path) -> None:
+    code, out, err = run("--attack", "near-duplicates", "--attack", "going-on", "--shadows", "4")
+
+    assert code == 0, err
+    assert "near duplicates, AUROC" in out
+    assert "Near duplicates are as unknown" in out
+    document = json.loads((tmp_path / "audit" / "report.json").read_text())
+    validate(document)
+    assert [attack["name"] for attack in document["attacks"]] == ["going-on", "near-duplicates"]
+    assert {"going-on", "near-duplicates", "subgroups"} <= {verdict["name"] for verdict in document["verdicts"]}
+    html = (tmp_path / "audit" / "report.html").read_text()
+    assert "does what was forgotten come back?" in html
+
+
+def test_certified_federation_has_its_claimed_privacy_loss_beside_the_one_that_attacks_prove(run: MunkeySim) -> None:
+    words = ["--guarantee", "certified", "--attack", "loss-threshold", "--forget", "20%", "--epsilon", "4", "--json"]
+    code, out, err = run(*words)
+
+    assert code == 0, err
+    document = json.loads(out)
+    (verdict,) = [one for one in document["verdicts"] if one["name"] == "epsilon"]
+    assert verdict["passed"]
+    assert verdict["figures"]["claimed"] == pytest.approx(document["guarantee"]["epsilon"])
+    assert verdict["figures"]["proved"] <= verdict["figures"]["claimed"] <= 4
+
+
 def test_nothing_done_on_a_plain_transformer_is_flagged(run: MunkeySim, few_npz: Path) -> None:
     by_heart = ["num-rounds=8", "local-epochs=12", "batch-size=16", "learning-rate=0.005", "label-smoothing=0"]
     words = ["--data", few_npz, "--permanent", "0%", "--forget", "20%", "--forget-set", "canaries"]
@@ -89,6 +115,8 @@ def test_every_forget_set_can_be_audited(run: MunkeySim, name: str) -> None:
     [
         (["--method", "magic"], "--method magic: is unknown; choose from munkey-exact"),
         (["--forget-set", "everyone"], "--forget-set everyone: is unknown; choose from random"),
+        (["--attack", "magic"], "--attack magic: is unknown; choose from loss-threshold, "),
+        (["--thorough", "--attack", "label-only"], "--thorough: means all attacks; leave it out, or name no --attack"),
         (["--shadows", "3"], "--shadows 3: give 0, or an even number of at least 4"),
         (["--guarantee", "perfect"], "'perfect' is not one of 'exact', 'certified', 'empirical'"),
         (["--set", "guarantee=exact"], "guarantee = exact: give it with --guarantee"),
