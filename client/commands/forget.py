@@ -260,9 +260,10 @@ def _show_answers(bars: Progress) -> Callable[[Sequence[RequestStatus]], None]:
         bars.update(task, total=len(sites), completed=sum(progress.state.final for progress in sites))
         waited_for = {progress.site for progress in sites if not progress.state.final}
         for site in dict.fromkeys(progress.site for progress in sites):
-            if site not in waited_for and not known.get(site, True):
-                typer.echo(f"{site} has answered, {len(waited_for)} to come", err=True)
-            known[site] = site not in waited_for
+            known.setdefault(site, site not in waited_for)
+        for site in [each for each, answered in known.items() if not answered and each not in waited_for]:
+            known[site] = True
+            typer.echo(f"{site} has answered, {list(known.values()).count(False)} to come", err=True)
 
     return show
 

@@ -27,7 +27,7 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.client.records.medmnist_files import ArrayFile
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.errors import InvalidDataset
+from fedmunkey.common.errors import InvalidDataset, count_of
 
 _DIGITS = 16
 
@@ -162,4 +162,4 @@ class ArrayRecords:
 
     def _refuse(self, rows: list[int], fault: str) -> NoReturn:
         places = ", ".join(self.found.rows[rows[:3]].tolist()) + (", ..." if len(rows) > 3 else "")
-        raise InvalidDataset(f"{self.path}: {len(rows)} records ({places}) {fault}")
+        raise InvalidDataset(f"{self.path}: {count_of(len(rows), 'record')} ({places}) {fault}")

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import InvalidIdentity, InvalidSetting
+from fedmunkey.common.errors import InvalidIdentity, InvalidSetting, count_of
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
@@ -185,7 +185,7 @@ def revoke(
     with opened_register(folder, database) as register:
         count = register.revoke(name, reason)
     shown = {"name": name, "reason": reason, "certificates": count}
-    command_line.show(shown, as_json, f"{name} is shut out: {count} certificates revoked")
+    command_line.show(shown, as_json, f"{name} is shut out: {count_of(count, 'certificate')} revoked")
 
 
 def renew(
