@@ -116,7 +116,7 @@ class KeyStore:
         """
         if not path.is_file():
             raise KeyStoreError(
-                f"there is no key store {path}; enrol the site's records first (munkey-client import or enrol)"
+                f"there is no key store {path}; enrol the site's records first (munkey-client enrol, or import)"
             )
         connection: sqlite3.Connection | None = None
         sweep(path.parent)
