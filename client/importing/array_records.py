@@ -31,6 +31,9 @@ from fedmunkey.common.errors import InvalidDataset, count_of
 
 _DIGITS = 16
 
+_OF_ONE = {"are": "is", "have": "has", "say": "says"}
+"""Verbs of several records, and of one."""
+
 
 def picture_name(site: str, image: NDArray[np.uint8]) -> str:
     """Return what a site calls a record of which nothing is known but its (C, H, W) picture."""
@@ -162,4 +165,6 @@ class ArrayRecords:
 
     def _refuse(self, rows: list[int], fault: str) -> NoReturn:
         places = ", ".join(self.found.rows[rows[:3]].tolist()) + (", ..." if len(rows) > 3 else "")
-        raise InvalidDataset(f"{self.path}: {count_of(len(rows), 'record')} ({places}) {fault}")
+        verb, _, rest = fault.partition(" ")
+        verb = _OF_ONE.get(verb, verb) if len(rows) == 1 else verb
+        raise InvalidDataset(f"{self.path}: {count_of(len(rows), 'record')} ({places}) {verb} {rest}")
