@@ -11,7 +11,9 @@ PROTOS := dev/fedmunkey/protos/*.proto
 
 AUDIT := .venv-audit
 
-.PHONY: demo console-demo demo-transformer deploy-local test test-again check format bench results protos docs browser \
+HANDBOOK := $(BIN)/python -m tests.handbook
+
+.PHONY: demo console-demo demo-transformer deploy-local handbook test test-again check format bench results protos docs browser \
 	audit-dependencies hashes clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
@@ -25,6 +27,10 @@ demo-transformer: $(VENV)/.installed  ## The same with the transformer that is p
 
 deploy-local: $(VENV)/.installed  ## A coordinator and three hospitals as processes of their own, from nothing to a certificate.
 	$(BIN)/munkey-sim deploy-local
+
+handbook: $(VENV)/.installed-dev  ## Types every command of the README and of docs/operations.md, with SQLite and with PostgreSQL.
+	$(HANDBOOK) README.md docs/operations.md
+	MUNKEY_POSTGRES=$$(PYTHON=$(BIN)/python .ci/postgresql) $(HANDBOOK) docs/operations.md --ledger PostgreSQL
 
 test: $(VENV)/.installed-dev  ## All tests, with line coverage of common, client and server.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses auto --cov --cov-report term

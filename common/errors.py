@@ -141,3 +141,8 @@ class ProcessNotStarted(FedmunkeyError):  # noqa: N818
 
 class FederationStopped(FedmunkeyError):  # noqa: N818
     """Training cannot go on, for the reason that the message gives."""
+
+
+def count_of(number: int, what: str, several: str = "") -> str:
+    """Return a number of things in words, `1 site` or `2 sites`; `several` is what more than one is called."""
+    return f"{number} {what if number == 1 else several or what + 's'}"

@@ -10,7 +10,7 @@ import typer
 from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
 from fedmunkey.client.deletions.evidence import fetch_evidence
 from fedmunkey.client.key_store.disk_errors import faults_explained
-from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.errors import InvalidProof, count_of
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs import certificate_words
@@ -55,7 +55,7 @@ def certificate(
         command_line.print_json({"certificate": str(output), "checked": verified is not None, "about": about})
         return
     checked = "checked" if verified is not None else "not checked; check it with munkey-client verify"
-    typer.echo(f"certificate of {request_id}: {output}, {len(made.receipts)} receipts{silent}, {checked}")
+    typer.echo(f"certificate of {request_id}: {output}, {count_of(len(made.receipts), 'receipt')}{silent}, {checked}")
     if verified is not None:
         typer.echo(certificate_words.headline(verified))
     if html is not None:

@@ -77,14 +77,16 @@ def console(
             face.live.close()
             channel.close()
 
-        link = face.link(address)
-        typer.echo(f"console of {office.asker.name} at {service}")
-        _say(link)
-        if sys.stdin.isatty():
-            threading.Thread(target=_give_links, args=(face, address), daemon=True).start()
-        if browser:
-            webbrowser.open(link)
-        serve(face.app, listening, address, stop)
+        def begin() -> None:
+            link = face.link(address)
+            typer.echo(f"console of {office.asker.name} at {service}")
+            _say(link)
+            if sys.stdin.isatty():
+                threading.Thread(target=_give_links, args=(face, address), daemon=True).start()
+            if browser:
+                webbrowser.open(link)
+
+        serve(face.app, listening, address, begin, stop)
 
 
 def _find_office(

@@ -12,7 +12,7 @@ from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, S
 from fedmunkey.client.deletions.saved_requests import SavedRequest, read_saved, saved_bytes
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.common.deletions.words import DeletionRequest
-from fedmunkey.common.errors import InvalidDeletion, InvalidProof
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof, count_of
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.private_files import write_private
 from fedmunkey.common.proofs.restored_log import RestoredLog
@@ -61,7 +61,7 @@ def save_request(path: Path, request: DeletionRequest) -> None:
     """Write a signed request for all, or some records, at one site to a new file; raises `InvalidDeletion`."""
     _write(path, saved_bytes(request))
     count = len(read_envelope(request.signature).signatures)
-    typer.echo(f"{path}: request {request.request_id} with {count} signatures; nothing was asked for yet")
+    typer.echo(f"{path}: request {request.request_id} with {count_of(count, 'signature')}; nothing was asked for yet")
 
 
 def _read_restored(path: Path) -> Envelope | None:

@@ -21,7 +21,7 @@ from fedmunkey.client.key_store import Enrolled
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.records.dataset import Dataset
 from fedmunkey.client.records.medmnist_files import read_array_file
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidSetting, count_of
 from fedmunkey.common.model.federation_card import FederationCard
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import takes_options
@@ -85,7 +85,8 @@ def enrol(
         typer.echo(f"the file names no classes; its numbers are those of the card: {classes_shown(options.card)}")
     for notice, rows in notices.items():
         typer.echo(
-            f"{len(rows)} records ({', '.join(found.rows[rows[:3]])}{', ...' * (len(rows) > 3)}): {WORDS[notice]}"
+            f"{count_of(len(rows), 'record')} ({', '.join(found.rows[rows[:3]])}{', ...' * (len(rows) > 3)}): "
+            f"{WORDS[notice]}"
         )
     if enrolled.refused:
         typer.echo(

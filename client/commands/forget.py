@@ -240,7 +240,7 @@ def _ask_and_wait(
             said = f"request {request.request_id} stands in the ledger"
             waiting = "; waiting for the sites, Ctrl-C ends the waiting and not the request"
             typer.echo(f"{said}{waiting * bool(wait)}", err=True)
-            return await_answers(service, statuses, wait, _show_answers(bars))
+            return await_answers(service, statuses, wait, show_answers(bars))
     except KeyboardInterrupt:
         stands = "stands, and is carried out" if statuses else "may have been sent"
         typer.echo(
@@ -251,7 +251,8 @@ def _ask_and_wait(
         raise
 
 
-def _show_answers(bars: Progress) -> Callable[[Sequence[RequestStatus]], None]:
+def show_answers(bars: Progress) -> Callable[[Sequence[RequestStatus]], None]:
+    """Return what shows each site's answer once, and how many are to come."""
     task = bars.add_task("waiting for the sites", total=None)
     known: dict[str, bool] = {}
 
@@ -260,9 +261,10 @@ def _show_answers(bars: Progress) -> Callable[[Sequence[RequestStatus]], None]:
         bars.update(task, total=len(sites), completed=sum(progress.state.final for progress in sites))
         waited_for = {progress.site for progress in sites if not progress.state.final}
         for site in dict.fromkeys(progress.site for progress in sites):
-            if site not in waited_for and not known.get(site, True):
-                typer.echo(f"{site} has answered, {len(waited_for)} to come", err=True)
-            known[site] = site not in waited_for
+            known.setdefault(site, site not in waited_for)
+        for site in [each for each, answered in known.items() if not answered and each not in waited_for]:
+            known[site] = True
+            typer.echo(f"{site} has answered, {list(known.values()).count(False)} to come", err=True)
 
     return show
 

@@ -29,7 +29,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Acknowledgement
-from fedmunkey.common.errors import KeyStoreError
+from fedmunkey.common.errors import KeyStoreError, count_of
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.log_format import LogFormat, log_lines
@@ -128,7 +128,9 @@ def _identity_of(folder: SiteFolder) -> Identity | None:
     identity = folder.find_identity()
     if identity is not None and (left := identity.not_after - utc_now()) < _EXPIRES_SOON:
         logger.warning(
-            "the site's certificate expires in %d days: munkey-client rotate --site-dir %s", left.days, folder.path
+            "the site's certificate expires in %s: munkey-client rotate --site-dir %s",
+            count_of(left.days, "day"),
+            folder.path,
         )
     return identity
 
@@ -136,7 +138,8 @@ def _identity_of(folder: SiteFolder) -> Identity | None:
 def _show_order(answer: Acknowledgement) -> None:
     epsilon = status_words.epsilon_words(answer)
     typer.echo(
-        f"order {answer.number}: {answer.state}, {answer.records} records, {answer.entries} entries, "
+        f"order {answer.number}: {answer.state}, {count_of(answer.records, 'record')}, "
+        f"{count_of(answer.entries, 'entry', 'entries')}, "
         f"{answer.seconds:.3f} s ({answer.guarantee}{', epsilon ' * bool(epsilon)}{epsilon})"
     )
 

@@ -12,6 +12,7 @@ from fedmunkey.client.commands.options import JsonOption, SiteDirOption
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.key_store.on_disk.restoration import restore as restore_store
 from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.errors import count_of
 from fedmunkey.common.programs import command_line
 
 
@@ -41,6 +42,7 @@ def restore(
         command_line.print_json(asdict(restored))
         return
     typer.echo(
-        f"{restored.records} records, {restored.unreadable} of them deleted since and unreadable; orders after "
-        f"{restored.last_order} are to be carried out again: run munkey-client catch-up --site-dir {site_dir}"
+        f"{count_of(restored.records, 'record')}, {restored.unreadable} of them deleted since and unreadable; "
+        f"orders after {restored.last_order} are to be carried out again: "
+        f"run munkey-client catch-up --site-dir {site_dir}"
     )

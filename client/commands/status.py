@@ -10,6 +10,7 @@ from fedmunkey.client.commands.display import order_document, orders_table
 from fedmunkey.client.commands.options import JsonOption, SiteDirOption
 from fedmunkey.client.deletions.holdings import Holdings
 from fedmunkey.client.importing.array_records import picture_pattern, subject_name
+from fedmunkey.client.importing.conventions import read_conventions
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.membership.site_card import MemberCards
 from fedmunkey.client.site import SiteFolder
@@ -26,6 +27,7 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
     with folder.open() as store:
         holdings = Holdings.of(store, MemberCards.of(folder).words())
         site = store.description.site
+        names = _class_names(folder)
     if as_json:
         orders = [order_document(answer) for answer in holdings.orders]
         command_line.print_json({**holdings.facts, "orders": orders})
@@ -35,8 +37,7 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
     for name, value in holdings.facts.items():
         if name == "alarms":
             continue
-        shown = {f"class {label}:": count for label, count in value.items()} if name == "classes" else value
-        table.add_row(name.replace("_", " "), _words(shown))
+        table.add_row(name.replace("_", " "), _classes(value, names) if name == "classes" else _words(value))
     command_line.print_table(table)
     typer.echo(
         f"to delete, type ids as they were enrolled; where an array file gave none, munkey-client ids --data FILE "
@@ -49,11 +50,23 @@ def status(site_dir: SiteDirOption, as_json: JsonOption = False) -> None:
         command_line.print_table(orders_table(holdings.orders))
 
 
+def _class_names(folder: SiteFolder) -> tuple[str, ...]:
+    """Return what the classes are called, in their order: by the federation card, or by the site's imports."""
+    signed, conventions = MemberCards.of(folder).read().current, read_conventions(folder)
+    return signed.card.classes if signed is not None else conventions.classes if conventions is not None else ()
+
+
+def _classes(counts: dict[str, int], names: tuple[str, ...]) -> str:
+    """Return how many records there are of each class, by number and name."""
+    named = {str(number): f"{number} {name}" for number, name in enumerate(names)}
+    return ", ".join(f"{named.get(label, label)}: {count}" for label, count in counts.items()) or "none"
+
+
 def _words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_number(number)}" for name, number in value.items()) or "none"
+        return ", ".join(f"{name.replace('_', ' ')} {_number(number)}" for name, number in value.items()) or "none"
     return "none" if value is None else str(value)
 
 

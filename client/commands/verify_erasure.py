@@ -13,7 +13,7 @@ from fedmunkey.client.importing.contact_sheet import deleted_pictures
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.client.key_store.erasure_check import ErasureCheck
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.errors import InvalidInput
+from fedmunkey.common.errors import InvalidInput, count_of
 from fedmunkey.common.programs import command_line
 
 
@@ -42,7 +42,7 @@ def verify_erasure(
     with SiteFolder(site_dir).open() as store:
         checked = store.orders.check_erasure(order, folders)
         sheets = [
-            f"{path} shows {count} pictures of deleted records; remove the file"
+            f"{path} shows {count_of(count, 'picture')} of deleted records; remove the file"
             for path, count in deleted_pictures(store, folders)
         ]
     checked = replace(checked, faults=(*checked.faults, *sheets))
@@ -74,7 +74,7 @@ def _document(checked: ErasureCheck) -> dict[str, Any]:
 
 def _show(checked: ErasureCheck) -> None:
     result = "nothing is left" if checked.erased else "NOT ERASED"
-    records = f"{checked.records} record{'s' * (checked.records != 1)}"
+    records = count_of(checked.records, "record")
     typer.echo(
         f"order {checked.order}, {records}: {result} ({checked.files} files, {checked.size:,} bytes, "
         f"{checked.remembered} of {checked.windows} windows searched for)"

@@ -20,7 +20,7 @@ from fedmunkey.common.deletions.words import (
     Target,
     WholeSite,
 )
-from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
+from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable, count_of
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.service.deletion_service import DeletionService
 
@@ -71,8 +71,8 @@ def ask_as_site(folder: SiteFolder, wanted: Wanted) -> tuple[Requester, Target]:
     if any(strangers):
         # The place stands for the id, which no error may hold.
         raise InvalidDeletion(
-            f"{site} has never held {sum(strangers)} of the {len(strangers)} records, the first of them is number "
-            f"{strangers.index(True) + 1}; correct the ids, nothing was asked for"
+            f"{site} has never held {sum(strangers)} of the {count_of(len(strangers), 'record')} that were named; the "
+            f"first is number {strangers.index(True) + 1}; correct the ids, nothing was asked for"
         )
     return Requester(site, key, secret), references_of(wanted, secret, site)
 

@@ -7,7 +7,7 @@ from typing import Any
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
-from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.errors import InvalidIdentity, count_of
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
 
@@ -35,7 +35,7 @@ def describe_proofs(store: KeyStore) -> dict[str, Any]:
     if store.journal.has_seen_log() is None:
         facts["log"] = "what the site had seen of it is lost, so orders wait: see munkey-client catch-up --accept-log"
     if head := book.head():
-        facts["log"] = f"{head.size} leaves, root {head.root.hex()}"
+        facts["log"] = f"{count_of(head.size, 'leaf', 'leaves')}, root {head.root.hex()}"
     return facts
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedmunkey.common.deletions.words import DeletionRequest, Records, Subject, WholeSite
-from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.errors import InvalidDeletion, count_of
 from fedmunkey.common.proofs.signed_requests import RequestTerms, read_terms
 from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
@@ -49,7 +49,9 @@ class SavedRequest:
     def words(self) -> str:
         """What signing it does."""
         everything = isinstance(self.request.target, WholeSite)
-        return f"{self.terms.site!r} is to forget {'everything' if everything else f'{self.terms.count} records'}"
+        return (
+            f"{self.terms.site!r} is to forget {'everything' if everything else count_of(self.terms.count, 'record')}"
+        )
 
     @property
     def signers(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
-from fedmunkey.common.errors import InvalidDeletion, InvalidProof, NotAllowed, ServiceUnavailable
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof, NotAllowed, ServiceUnavailable, count_of
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate, receipt_leaf, restored_leaf
 from fedmunkey.common.proofs.merkle import check_consistency, check_inclusion, leaf_hash
 from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
@@ -181,9 +181,10 @@ def _follow_restored(
         except (InvalidDeletion, InvalidProof) as error:
             logger.warning("the coordinator's log says that it was restored, which is not followed: %s", error)
             continue
+        leaves = count_of(seen.size, "leaf", "leaves")
         note = (
             f"the coordinator's log was {said.words}; signed by {signed_by(signers)}; this site had seen "
-            f"{seen.size} leaves, root {seen.root.hex()[:16]}, and what it saw after "
+            f"{leaves}, root {seen.root.hex()[:16]}, and what it saw after "
             f"leaf {said.kept.size} is lost there; it follows the log from here and keeps what shows the loss"
         )
         of_head = LogHead.of(head)
@@ -232,5 +233,9 @@ def _show_restored(
 
 
 def _said(seen: WitnessedHead | None, fault: _Fault) -> str:
-    before = f"; the last good head had {seen.size} leaves and root {seen.root.hex()[:16]}" if seen else ""
+    before = (
+        f"; the last good head had {count_of(seen.size, 'leaf', 'leaves')} and root {seen.root.hex()[:16]}"
+        if seen
+        else ""
+    )
     return f"the coordinator's log cannot be trusted: {fault}{before}"

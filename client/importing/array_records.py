@@ -27,9 +27,12 @@ from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.client.records.medmnist_files import ArrayFile
 from fedmunkey.common.deletions.references import FederationSecret
-from fedmunkey.common.errors import InvalidDataset
+from fedmunkey.common.errors import InvalidDataset, count_of
 
 _DIGITS = 16
+
+_OF_ONE = {"are": "is", "have": "has", "say": "says"}
+"""Verbs of several records, and of one."""
 
 
 def picture_name(site: str, image: NDArray[np.uint8]) -> str:
@@ -162,4 +165,6 @@ class ArrayRecords:
 
     def _refuse(self, rows: list[int], fault: str) -> NoReturn:
         places = ", ".join(self.found.rows[rows[:3]].tolist()) + (", ..." if len(rows) > 3 else "")
-        raise InvalidDataset(f"{self.path}: {len(rows)} records ({places}) {fault}")
+        verb, _, rest = fault.partition(" ")
+        verb = _OF_ONE.get(verb, verb) if len(rows) == 1 else verb
+        raise InvalidDataset(f"{self.path}: {count_of(len(rows), 'record')} ({places}) {verb} {rest}")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
+from fedmunkey.common.errors import count_of
 from fedmunkey.common.private_files import make_private_folder, replace_file
 
 _MARK = "<!-- fedmunkey contact sheet: pictures of patients -->"
@@ -100,7 +101,8 @@ def _section(name: str, of_class: _OfClass) -> str:
         f'<figure><img src="data:image/png;base64,{_encoded(image)}" alt=""><figcaption>row {row}</figcaption></figure>'
         for _, row, image in sorted(of_class.shown, key=lambda each: each[1])
     )
-    heading = f"<h2>{html.escape(name)}</h2><p>{of_class.pictures} pictures{flat}; {len(of_class.shown)} are shown</p>"
+    counts = f"{count_of(of_class.pictures, 'picture')}{flat}; {len(of_class.shown)} shown"
+    heading = f"<h2>{html.escape(name)}</h2><p>{counts}</p>"
     return f"{heading}{_histogram(of_class.levels)}<div>{figures}</div>"
 
 

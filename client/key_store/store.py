@@ -115,7 +115,9 @@ class KeyStore:
         Raises `KeyStoreError` if there is none, or the file is no key store of a schema version that is known.
         """
         if not path.is_file():
-            raise KeyStoreError(f"there is no key store {path}; enrol the site's records first (munkey-client enrol)")
+            raise KeyStoreError(
+                f"there is no key store {path}; enrol the site's records first (munkey-client enrol, or import)"
+            )
         connection: sqlite3.Connection | None = None
         sweep(path.parent)
         try:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from numpy.typing import NDArray
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.errors import InvalidProof, count_of
 from fedmunkey.common.identities.identity import MemberRole, parse_certificate
 from fedmunkey.common.identities.member_keys import public_bytes
 from fedmunkey.common.identities.member_names import member_of
@@ -56,8 +56,8 @@ class Participants:
         """
         if len(certificates) < fewest:
             raise InvalidProof(
-                f"{len(certificates)} sites take part: of fewer than {fewest} each would learn the others' sums; wait "
-                "for more sites, or allow it with --insecure-sums"
+                f"{count_of(len(certificates), 'site takes', 'sites take')} part: of fewer than {fewest} each "
+                "would learn the others' sums; wait for more sites, or allow it with --insecure-sums"
             )
         keys = {name: _public_key(name, pem, authority) for name, pem in sorted(certificates.items())}
         if len({public_bytes(key) for key in keys.values()}) < len(keys):

@@ -62,8 +62,13 @@ def server_for(app: Any, address: str) -> uvicorn.Server:
     )
 
 
-def serve(app: Any, listening: socket.socket, address: str, on_stop: Callable[[], object]) -> None:
-    """Serve an application until SIGINT or SIGTERM; `on_stop` ends its streams, which would keep it up."""
+def serve(
+    app: Any, listening: socket.socket, address: str, begin: Callable[[], object], on_stop: Callable[[], object]
+) -> None:
+    """Serve an application until SIGINT or SIGTERM; `on_stop` ends its streams, which would keep it up.
+
+    `begin` is called once signals are heeded, so whoever is told then may stop it at once.
+    """
     server = server_for(app, address)
     stop = StopAsked()
 
@@ -77,6 +82,7 @@ def serve(app: Any, listening: socket.socket, address: str, on_stop: Callable[[]
     thread = threading.Thread(target=run, name="console")
     with stopped_by_signals(stop.ask):
         thread.start()
+        begin()
         stop.wait()
         on_stop()
         server.should_exit = True

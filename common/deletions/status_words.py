@@ -15,6 +15,7 @@ from fedmunkey.common.deletions.words import (
     SiteState,
     Subject,
 )
+from fedmunkey.common.errors import count_of
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 
 
@@ -46,7 +47,7 @@ def weakest_guarantee(status: RequestStatus) -> Guarantee | None:
 
 def erased_words(records: int) -> str:
     """Return how much was erased, for people; that nothing was is not to be overlooked."""
-    return f"{records} record{'s' * (records != 1)} erased" if records else "NOTHING ERASED"
+    return f"{count_of(records, 'record')} erased" if records else "NOTHING ERASED"
 
 
 def outcome_words(status: RequestStatus) -> str:
@@ -125,7 +126,7 @@ def epsilon_words(answer: Acknowledgement) -> str:
 
 def loss_words(loss: PrivacyLoss | None) -> str:
     """Return epsilon and the number of records that it is for, for people; nothing for None."""
-    return "" if loss is None else f"{_epsilon(loss)} for {loss.records} record{'s' * (loss.records != 1)}"
+    return "" if loss is None else f"{_epsilon(loss)} for {count_of(loss.records, 'record')}"
 
 
 def loss_document(loss: PrivacyLoss | None) -> dict[str, float | int | None] | None:

@@ -129,7 +129,7 @@ class _ConfiguredCommand(TyperCommand):
         if folder in typed and Path(typed[folder]).absolute() != Path(values[folder]).absolute():
             return None
         ctx.default_map = {
-            name: str(value)
+            name: _as_typed(value)
             for name, value in values.items()
             if name in own and name not in typed and value is not None and self._takes(own[name], own, typed)
         }
@@ -141,6 +141,12 @@ class _ConfiguredCommand(TyperCommand):
         said = any(other in typed for other in known.instead.get(name, ())) or known.lesser.get(name) in own
         has_value = parameter.required or parameter.default is not None
         return not said and (has_value or name not in known.replacing)
+
+
+def _as_typed(value: object) -> str:
+    """Return a value as somebody would type it here: paths below this folder without what leads to it."""
+    here = Path.cwd()
+    return str(value.relative_to(here)) if isinstance(value, Path) and value.is_relative_to(here) else str(value)
 
 
 def _say(found: Path, *, in_json: bool) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError
+from fedmunkey.common.errors import EXIT_CODE, FedmunkeyError, count_of
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.folder_lock import holder
@@ -69,7 +69,9 @@ def expiring(identity: Identity, way_out: str, now: datetime) -> Iterator[Findin
     left = identity.not_after - now
     if left < EXPIRES_SOON:
         who = f"the certificate of {identity.role} {identity.name}"
-        yield Finding(f"{who} expires in {left.days} days, on {identity.not_after:%Y-%m-%d}", way_out, stops=False)
+        yield Finding(
+            f"{who} expires in {count_of(left.days, 'day')}, on {identity.not_after:%Y-%m-%d}", way_out, stops=False
+        )
 
 
 def taken_ports(folder: Path, addresses: Iterable[tuple[str, str, str]]) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmunkey.common.deletions.status_words import erased_words
 from fedmunkey.common.deletions.words import Outcome, SiteState
+from fedmunkey.common.errors import count_of
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signing.statements import write_time
@@ -59,18 +60,18 @@ def proved(verified: Verified) -> list[str]:
         if receipt in verified.counted:
             lines.append(f"{_answered(receipt)} It was signed with key {key.key.key_id[:16]}.")
     lines.append(
-        f"The request and every receipt stand in the coordinator's log of {head.size} leaves, whose head was signed on "
-        f"{write_time(head.time)}."
+        f"The request and every receipt stand in the coordinator's log of {count_of(head.size, 'leaf', 'leaves')}, "
+        f"whose head was signed on {write_time(head.time)}."
     )
     if renewal := verified.renewal:
         lines.append(
             f"The shared weights were solved for anew (release {renewal.release[:16]}): {', '.join(renewal.sites)} "
             f"signed, until {write_time(renewal.time)}, that they took part after erasing. "
-            f"{_count(renewal.changed, 'record')} of the federation had changed since the release before."
+            f"{count_of(renewal.changed, 'record')} of the federation had changed since the release before."
         )
     lines += [
-        f"{receipt.answer.site} names {_count(len(receipt.exported), 'model')} that it had given away and that must be "
-        f"replaced: SHA-256 {', '.join(receipt.exported)}."
+        f"{receipt.answer.site} names {count_of(len(receipt.exported), 'model')} that it had given away and that must "
+        f"be replaced: SHA-256 {', '.join(receipt.exported)}."
         for receipt in verified.counted
         if receipt.exported
     ]
@@ -157,7 +158,7 @@ def asked_for(verified: Verified) -> str:
     terms = verified.terms
     where = f" at {terms.site}" if terms.site else ""
     if terms.kind == "records":
-        return f"{_count(terms.count, 'record')}{where}"
+        return f"{count_of(terms.count, 'record')}{where}"
     return "one subject" if terms.kind == "subject" else f"everything{where}"
 
 
@@ -236,13 +237,13 @@ def _answered(receipt: Receipt) -> str:
     if not answer.records:
         why = f": {answer.reason}" if answer.reason else ""
         return f"{begin} that it holds nothing of what was named{why}."
-    erased = f"{_count(answer.records, 'record')}, {_count(answer.entries, 'entry', 'entries')} of its memory bank"
+    erased = f"{count_of(answer.records, 'record')}, {count_of(answer.entries, 'entry', 'entries')} of its memory bank"
     words = f"{begin} that it erased {erased}, with the guarantee {answer.guarantee}: {answer.guarantee.remains}"
     if answer.record_loss and answer.subject_loss:
         one, all_ = answer.record_loss, answer.subject_loss
         words += (
             f"; epsilon {_epsilon(one.epsilon)} for a record, {_epsilon(all_.epsilon)} for "
-            f"{_count(all_.records, 'record')} of one subject, delta {one.delta:g}"
+            f"{count_of(all_.records, 'record')} of one subject, delta {one.delta:g}"
         )
     return f"{words}."
 
@@ -260,10 +261,6 @@ def _refusing(verified: Verified) -> list[str]:
 def _holders(keys: Sequence[TrustedKey]) -> str:
     roles = {Role.OFFICER: "The data-protection officer", Role.SITE: "The site", Role.LOG: "The log"}
     return " and ".join(f"{roles[key.role]} ({key.name}, key {key.key.key_id[:16]})" for key in keys)
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _epsilon(epsilon: float) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Move, Records, RequestState, RequestStatus, Subject
+from fedmunkey.common.errors import count_of
 from fedmunkey.common.programs import command_line
 from fedmunkey.server.ledger.ledger import RegisteredSite
 from fedmunkey.server.ledger.view import Summary
@@ -190,7 +191,7 @@ def _target(status: RequestStatus) -> str:
     target = status.request.target
     if isinstance(target, Records):
         where = f"at {target.site}" if target.site else "anywhere"
-        return f"{len(target.references)} record{'s' * (len(target.references) != 1)} {where}"
+        return f"{count_of(len(target.references), 'record')} {where}"
     if isinstance(target, Subject):
         return f"subject {target.reference.hex()[:12]}"
     return f"all of {target.site}"

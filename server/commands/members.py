@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import InvalidIdentity, InvalidSetting
+from fedmunkey.common.errors import InvalidSetting, count_of
 from fedmunkey.common.identities.invitation import Invitation, fingerprint
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
@@ -185,7 +185,7 @@ def revoke(
     with opened_register(folder, database) as register:
         count = register.revoke(name, reason)
     shown = {"name": name, "reason": reason, "certificates": count}
-    command_line.show(shown, as_json, f"{name} is shut out: {count} certificates revoked")
+    command_line.show(shown, as_json, f"{name} is shut out: {count_of(count, 'certificate')} revoked")
 
 
 def renew(
@@ -216,11 +216,8 @@ def renew(
 @contextmanager
 def opened_register(folder: CoordinatorFolder, database: str | None) -> Iterator[MemberRegister]:
     """Give the register of a coordinator's folder; what it had lost and has back is said on stderr."""
-    if database is None and not folder.identity.exists():
-        raise InvalidIdentity(
-            f"{folder.path} is no coordinator's folder; name it with --coordinator-dir, or make one with "
-            "munkey-server init"
-        )
+    if database is None:
+        folder.check_is_one()
     with Ledger(ledger_that_is_there(database, folder)) as ledger:
         register, lost = open_register(folder, ledger)
         for line in lost:

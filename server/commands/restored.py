@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidSetting, count_of
 from fedmunkey.common.proofs.restored_log import RestoredLog
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.server.commands.options import (
@@ -65,7 +65,8 @@ def restored(
             trusted = None if trust is None else TrustedKeys.read(trust)
             leaves = enter_restored(log, key, read_statement(signed), trusted)
             typer.echo(
-                f"the log has {leaves} leaves, and says that it was restored; sites follow it at their next look"
+                f"the log has {count_of(leaves, 'leaf', 'leaves')}, and says that it was restored; "
+                "sites follow it at their next look"
             )
         elif reason is not None and save is not None:
             for line in () if folder is None else open_register(folder, opened, lost=True)[1]:

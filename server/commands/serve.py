@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidSetting, count_of
 from fedmunkey.common.identities.signed_card import CardChain
 from fedmunkey.common.programs.log_format import LogFormat
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
@@ -123,7 +123,9 @@ def serve(
 
 
 def _announce(server: DeletionServer, ledger: Ledger, place: Path, key: SigningKey, how: str) -> None:
-    about = f"ledger {ledger.name}, {len(ledger.site_names())} sites, log key {place} ({key.public.raw.hex()})"
+    about = (
+        f"ledger {ledger.name}, {count_of(len(ledger.site_names()), 'site')}, log key {place} ({key.public.raw.hex()})"
+    )
     typer.echo(f"deletion service at {server.address}, {about}{how}")
     sys.stdout.flush()
 

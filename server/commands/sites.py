@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidSetting, count_of
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.server.commands import display
@@ -40,6 +40,6 @@ def sites(
             opened.register(name)
         for name in remove or []:
             open_orders = opened.remove(name, reason)
-            sys.stderr.write(f"{name} has left; {open_orders} orders that it has not answered\n")
+            sys.stderr.write(f"{name} has left; {count_of(open_orders, 'order')} that it has not answered\n")
         known = opened.sites()
     command_line.show([display.site_document(site) for site in known], as_json, display.site_table(known))

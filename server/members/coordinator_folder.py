@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.errors import InvalidSetting
+from fedmunkey.common.errors import InvalidIdentity, InvalidSetting
 from fedmunkey.common.identities.identity import (
     CA_FILE,
     CERTIFICATE_FILE,
@@ -133,7 +133,16 @@ class CoordinatorFolder:
 
     def read_identity(self) -> Identity:
         """Return the coordinator's identity; raises `InvalidIdentity` if there is none or it cannot be used."""
+        self.check_is_one()
         return Identity.read(self.identity)
+
+    def check_is_one(self) -> None:
+        """Raise `InvalidIdentity` if `munkey-server init` has not made the folder."""
+        if not self.identity.exists():
+            raise InvalidIdentity(
+                f"{self.path} is no coordinator's folder; name it with --coordinator-dir, or make one with "
+                "munkey-server init"
+            )
 
 
 def ledger_of(database: str | None, folder: CoordinatorFolder | None) -> str:

@@ -31,7 +31,14 @@ from fedmunkey.common.closed_form.release import Release, write_release
 from fedmunkey.common.closed_form.solving import RIDGES, choose, left_out_weights, shared_weights
 from fedmunkey.common.closed_form.sums import Sums, SumsShape
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
-from fedmunkey.common.errors import FederationStopped, InvalidInput, InvalidProof, InvalidWeights, RefusedContributions
+from fedmunkey.common.errors import (
+    FederationStopped,
+    InvalidInput,
+    InvalidProof,
+    InvalidWeights,
+    RefusedContributions,
+    count_of,
+)
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.programs.round_messages import (
     AGAIN,
@@ -188,7 +195,9 @@ class SolvingRounds:
         waiting = False
         while (there := len(list(self.grid.get_node_ids()))) < self.settings.min_sites:
             if not waiting:
-                self.record.note_waiting(f"{there} sites are connected, and min-sites = {self.settings.min_sites}")
+                self.record.note_waiting(
+                    f"{count_of(there, 'site')} connected, and min-sites = {self.settings.min_sites}"
+                )
             waiting = True
             time.sleep(_POLL_SECONDS)
 
@@ -265,9 +274,10 @@ class SolvingRounds:
         if 0 < changed < self.settings.fewest_changed and not self.settings.release_now:
             until = f", or until {need.renew_by:%Y-%m-%d %H:%M} UTC, when it is due" if need.renew_by else ""
             raise FederationStopped(
-                f"{changed} records have changed since the last release, fewer than fewest-changed = "
-                f"{self.settings.fewest_changed}, and with both weights somebody could tell them; wait for "
-                f"more{until}, or run with --now (release-now = true)"
+                f"{count_of(changed, 'record has', 'records have')} changed since the last release, "
+                f"fewer than fewest-changed = {self.settings.fewest_changed}, "
+                f"and with both weights somebody could tell them; wait for more{until}, "
+                "or run with --now (release-now = true)"
             )
         return changed
 
@@ -504,7 +514,7 @@ def _contributed(reply: SiteReply) -> SiteContribution:
 
 
 def _without(nodes: Collection[int]) -> str:
-    return f" without {len(nodes)} sites" if nodes else ": records were deleted meanwhile"
+    return f" without {count_of(len(nodes), 'site')}" if nodes else ": records were deleted meanwhile"
 
 
 def _content(config: Mapping[str, Any], arrays: ArrayRecord | None) -> RecordDict:

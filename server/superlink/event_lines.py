@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from fedmunkey.common.errors import count_of
 from fedmunkey.common.service.foreign_text import printable
 from fedmunkey.server.rounds.run_record import FINISHED, LEFT_OUT, RESUMED, ROUND, STOPPED, WAITING, read_events
 
@@ -76,8 +77,3 @@ def _round_lines(event: Mapping[str, Any], rounds: int) -> list[str]:
     seconds = f", {event['seconds']:.1f} s" if event.get("seconds") else ""
     failed = [printable(f"  {site} did not take part: {reason}") for site, reason in sorted(event["failures"].items())]
     return [f"round {event['number']} of {rounds}: {count_of(sites, 'site')}{shown}{seconds}", *failed]
-
-
-def count_of(number: int, what: str) -> str:
-    """Return a number of things in words, such as `1 site` and `2 sites`."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"

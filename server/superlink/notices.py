@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import Engine, func, select
 
 from fedmunkey.common.deletions.states import RequestState
+from fedmunkey.common.errors import count_of
 from fedmunkey.common.proofs.signing.statements import write_time
 from fedmunkey.server.database.tables import EventRow, RequestRow
 from fedmunkey.server.ledger.view import Summary
@@ -92,6 +93,7 @@ def alarms(summary: Summary, now: datetime) -> list[Notice]:
         for number, _ in enumerate(summary.restored, 1)
     ]
     if summary.lost:
-        text = f"the ledger has lost {len(summary.lost)} requests that sites have answered; see munkey-server status"
+        lost = count_of(len(summary.lost), "request")
+        text = f"the ledger has lost {lost} that sites have answered; see munkey-server status"
         found.append(Notice(f"lost-{len(summary.lost)}", ALARM, now, text))
     return found

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,17 +21,18 @@ import typer
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import FederationStopped, InvalidSetting
-from fedmunkey.common.identities import Identity
 from fedmunkey.common.identities.card_words import NO_CARD
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
 from fedmunkey.common.programs.options import SettingOption
 from fedmunkey.common.service.foreign_text import printable
+from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.common.stop_signals import stopped_by_signals
 from fedmunkey.server.ledger.ledger import Ledger
+from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.rounds.run_record import FINISHED, ROUND, STOPPED, read_events
 from fedmunkey.server.rounds.runs import (
     LATEST,
@@ -48,6 +50,9 @@ _CONNECTION = "coordinator"
 _STARTED = re.compile(r"Successfully started run (\d+)")
 _FRAME = " \n\t╭╮╰╯│─"
 """What Flower draws around its errors."""
+
+_FRAME_BEGINS, _FRAME_GOES_ON = "╭", "│"
+_ANSWER_SECONDS = 10.0
 
 _STOP_SECONDS = 10.0
 _STOPPING_SECONDS = 120.0
@@ -131,7 +136,8 @@ def start_and_follow(
     With `quiet`, lines go to stderr. The run's folder is that of the settings; what was in it before is no event of
     this one. Raises `FederationStopped` if it cannot be started or followed.
     """
-    identity = Identity.read(coordinator.identity)
+    identity = CoordinatorFolder(coordinator.coordinator_dir).read_identity()
+    _check_answers(coordinator.superlink_control)
     folder = Path(settings.output_dir)
     if taken := take_over_former(folder.parent):
         typer.echo(f"what an earlier version left is the run {taken} now", err=quiet)
@@ -155,6 +161,18 @@ def start_and_follow(
     return read_events(folder)[before:]
 
 
+def _check_answers(address: str) -> None:
+    """Look whether somebody listens where runs are started, before a folder is made for one."""
+    host, port = split_address(address)
+    try:
+        socket.create_connection((host.strip("[]"), port), _ANSWER_SECONDS).close()
+    except OSError as error:
+        raise FederationStopped(
+            f"nothing answers at superlink-control = {address} ({error.strerror or error}), so the run was not "
+            "started; start munkey-server up, or correct the address in the coordinator's file of settings"
+        ) from None
+
+
 def _owes_renewal(coordinator: CoordinatorFile) -> bool:
     with Ledger(coordinator.ledger) as ledger:
         return ledger.renewal_need().entries > 0
@@ -171,6 +189,24 @@ def prepare(home: Path, address: str, authority: Path, settings: Settings) -> li
     app.mkdir()
     (app / MANIFEST).write_text(app_manifest(settings, "fedmunkey-run"), encoding="utf-8")
     return [flower_program("flwr"), "run", str(app), _CONNECTION, "--stream"]
+
+
+class _LastWords:
+    """The last line that a command of Flower's has printed, or all lines of the frame in which it stands, as one."""
+
+    def __init__(self) -> None:
+        self.said = ""
+
+    def hear(self, line: str) -> None:
+        """Take the next line."""
+        words, begins = line.strip(_FRAME), line.strip()[:1]
+        if begins == _FRAME_BEGINS:
+            # The frame's heading, such as Error, says nothing.
+            self.said = ""
+        elif begins == _FRAME_GOES_ON:
+            self.said = f"{self.said} {words}".strip()
+        elif words:
+            self.said = words
 
 
 def follow(
@@ -195,7 +231,7 @@ def follow(
         errors="replace",
         start_new_session=True,
     )
-    last, late = "", threading.Event()
+    lines, late = _LastWords(), threading.Event()
 
     def end() -> None:
         late.set()
@@ -207,7 +243,7 @@ def follow(
         with stopped_by_signals(_interrupt):
             for line in process.stdout or ():
                 said = printable(line.rstrip())
-                last = said.strip(_FRAME) or last
+                lines.hear(said)
                 started += _STARTED.findall(said)
                 if show is not None:
                     show(said)
@@ -220,7 +256,7 @@ def follow(
     if late.is_set():
         raise FederationStopped(f"the run was still going after {seconds / 3600:g} h; give it more --hours")
     if code:
-        raise FederationStopped(f"the run could not be started or followed: {last}; is munkey-server up running?")
+        raise FederationStopped(f"the run could not be started or followed: {lines.said}; is munkey-server up running?")
 
 
 def check_finished(events: list[dict[str, Any]], settings: Settings) -> None:

@@ -90,6 +90,8 @@ def show(context: typer.Context, run: _RunArgument, file: _FileOption = None, as
     chosen = find_run(found, run)
     with Ledger(ledger_that_is_there(coordinator.ledger, None)) as ledger:
         document = _document(chosen, run_in_use(found), ledger)
+    card = coordinator.read_card()
+    names = () if card is None else card.card.classes
     document |= {"settings": chosen.settings, "events": list(chosen.events), "folder": str(chosen.folder)}
     curves = chosen.folder / CURVES
     command_line.show(
@@ -97,7 +99,7 @@ def show(context: typer.Context, run: _RunArgument, file: _FileOption = None, as
         as_json,
         *_lines(document, chosen),
         *([_figures(document["figures"])] if document["figures"] else []),
-        *([_classes(document["classes"])] if document["classes"] else []),
+        *([_classes(document["classes"], names)] if document["classes"] else []),
         *([f"learning curves: {curves}"] if curves.exists() else []),
     )
 
@@ -257,8 +259,11 @@ def _figures(figures: Mapping[str, Mapping[str, float | None]]) -> Table:
     return command_line.filled_table(("site",), told, rows)
 
 
-def _classes(classes: Mapping[str, int]) -> Table:
-    return command_line.filled_table(("class",), ("records",), [(name, str(count)) for name, count in classes.items()])
+def _classes(classes: Mapping[str, int], names: Sequence[str]) -> Table:
+    """Return how many records there were of each class, which is called as the federation card has it."""
+    named = {str(number): f"{number} {name}" for number, name in enumerate(names)}
+    rows = [(named.get(label, label), str(count)) for label, count in classes.items()]
+    return command_line.filled_table(("class",), ("records",), rows)
 
 
 def _number(name: str, value: float | None) -> str:

@@ -203,9 +203,9 @@ def test_status_says_what_to_type(run: Run, secret: Path, tmp_path: Path) -> Non
             {"train_subjects": np.arange(TRAIN), "test_subjects": 8 + np.arange(TEST)},
             "are of a subject that is in another",
         ),
-        ({"train_ids": np.array(["nan", *map(str, range(1, TRAIN))])}, "say that their place in ids is not known"),
-        ({"train_subjects": np.array(["unknown"] * TRAIN)}, "say that their place in subjects is not known"),
-        ({"train_ids": np.array(["1.23457E+12", *map(str, range(1, TRAIN))])}, "have a rounded number"),
+        ({"train_ids": np.array(["nan", *map(str, range(1, TRAIN))])}, "says that their place in ids is not known"),
+        ({"train_subjects": np.array(["unknown"] * TRAIN)}, "says that their place in subjects is not known"),
+        ({"train_ids": np.array(["1.23457E+12", *map(str, range(1, TRAIN))])}, "has a rounded number"),
         ({"train_ids": np.array(["7.0", *map(str, range(1, TRAIN))])}, "a record id comes more than once"),
         (
             {"train_labels": 1 + np.arange(TRAIN) % 2, "test_labels": np.ones(TEST, int)},
@@ -246,7 +246,7 @@ def test_record_that_the_site_holds_otherwise_is_refused(run: Run, secret: Path,
 
     error = run(*enrol(SITE, write(tmp_path / "changed.npz", **changes))).error
 
-    assert "1 records (train-2) have the id of a record that the site holds with another picture, label" in error
+    assert "1 record (train-2) has the id of a record that the site holds with another picture, label" in error
     assert (tmp_path / SITE / "keystore.sqlite").read_bytes() == before
     assert secret.exists()
 

@@ -108,7 +108,7 @@ def test_copy_of_a_page_is_found_by_a_check_of_an_erasure(
     copy.unlink()
 
     assert checked.code == 1
-    assert f"{copy} shows 1 pictures of deleted records" in checked.out
+    assert f"{copy} shows 1 picture of deleted records" in checked.out
     assert run("verify-erasure", 1, "--site-dir", folder.path, "--also", copy.parent).code == 0
 
 
@@ -126,7 +126,7 @@ def test_some_of_many_pictures_are_shown_and_all_are_counted(tmp_path: Path, cha
     shown = [_decoded(each[1]) for each in _PICTURE.finditer(page)]
     assert len(shown) == _SHOWN
     assert {image.tobytes() for image in shown} <= {image.tobytes() for image in pictures}
-    assert "<h2>benign &amp; more</h2><p>200 pictures, 1 of a single grey level; 24 are shown</p>" in page
+    assert "<h2>benign &amp; more</h2><p>200 pictures, 1 of a single grey level; 24 shown</p>" in page
     assert "<site>" not in page
 
 

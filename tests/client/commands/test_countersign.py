@@ -23,7 +23,7 @@ def saved(run: Run, federation: Federation) -> Path:
     assert run("trust", "require", 2, "--in", federation.path / SITE).code == 0
     file = federation.path / "request.json"
     ended = run(*federation.officer, "--everything", "--site", SITE, "--yes", "--save", file, "--request-id", "r-1")
-    assert "request r-1 with 1 signatures; nothing was asked for yet" in ended.out, ended.err
+    assert "request r-1 with 1 signature; nothing was asked for yet" in ended.out, ended.err
     assert not federation.ledger.page().statuses
     return file
 

@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from rich.progress import Progress
 
-from fedmunkey.client.commands.forget import await_answers
+from fedmunkey.client.commands.forget import await_answers, show_answers
 from fedmunkey.client.deletions import requester
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.references import FederationSecret
@@ -18,6 +19,7 @@ from fedmunkey.common.deletions.words import (
     Records,
     RequestState,
     RequestStatus,
+    SiteProgress,
     SiteState,
     Subject,
     WholeSite,
@@ -352,3 +354,26 @@ def test_waiting_outlasts_a_service_that_is_away(
     assert answered.state is RequestState.COMPLETED
     assert pauses == pytest.approx([0.1, 0.2, 0.4])
     assert [status.state for status in seen] == [RequestState.DISPATCHED] * 2 + [RequestState.COMPLETED]
+
+
+def test_answers_that_come_together_are_counted_down(capsys: pytest.CaptureFixture[str]) -> None:
+    request = DeletionRequest("request-1", OFFICER, Subject(bytes(32)))
+    waiting, done = (
+        RequestStatus(
+            request,
+            datetime(2026, 1, 1, tzinfo=UTC),
+            tuple(SiteProgress(f"hospital-{number}", number, state) for number in (1, 2, 3)),
+        )
+        for state in (SiteState.PENDING, SiteState.NOTHING_HELD)
+    )
+    with Progress(disable=True) as bars:
+        show = show_answers(bars)
+        show([waiting])
+        show([done])
+        show([done])
+
+    assert capsys.readouterr().err.splitlines() == [
+        "hospital-1 has answered, 2 to come",
+        "hospital-2 has answered, 1 to come",
+        "hospital-3 has answered, 0 to come",
+    ]

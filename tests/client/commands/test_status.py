@@ -2,12 +2,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedmunkey.client.importing.conventions import Conventions, write_conventions
+from fedmunkey.client.importing.splits import SplitRule
 from fedmunkey.client.key_store import KeyStore, Tokens
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import DeletionOrder, DeletionRequest, Records
 from fedmunkey.common.privacy.guarantees import Influence
 from fedmunkey.common.privacy.noisy_steps import NoisySteps
+from fedmunkey.common.settings.settings import ImageShape
 
 from .conftest import SITE, TEST, TRAIN, Run
 
@@ -35,12 +38,13 @@ def test_status_as_json(run: Run, folder: SiteFolder) -> None:
 
 
 def test_status_as_tables(run: Run, folder: SiteFolder) -> None:
+    write_conventions(folder, Conventions(ImageShape((1, 8, 8)), ("benign", "malignant"), "", SplitRule(), {}))
     without_orders = run("status", "--site-dir", folder.path).out
     with folder.open() as store:
         apply_order(store, "request-1")
     with_orders = run("status", "--site-dir", folder.path).out
 
-    assert "classes" in without_orders
+    assert f"classes 0 benign: {TRAIN // 2}, 1 malignant: {TRAIN // 2}" in " ".join(without_orders.split())
     assert f"train {TRAIN}, val 0, test {TEST}" in without_orders
     assert "request" not in without_orders
     assert with_orders.splitlines()[-1].split()[:6] == ["request-1", "nothing-held", "exact", "1", "0", "0"]

@@ -142,8 +142,9 @@ def refused(authority: x509.Certificate, certificates: dict[str, str], fewest: i
 def test_fewer_than_three_are_refused(authority: CertificateAuthority, count: int) -> None:
     certificates = {name: certificate(authority, key, name) for name, key in names(count).items()}
 
+    part = "1 site takes" if count == 1 else f"{count} sites take"
     assert refused(authority.certificate, certificates).startswith(
-        f"{count} sites take part: of fewer than 3 each would learn the others' sums"
+        f"{part} part: of fewer than 3 each would learn the others' sums"
     )
     assert len(Participants.check("1-round", certificates, authority.certificate, fewest=0).keys) == count
 

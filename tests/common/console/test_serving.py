@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import os
+import signal
 import socket
 
 import pytest
 
-from fedmunkey.common.console.serving import listen
+from fedmunkey.common.console.serving import listen, serve
 from fedmunkey.common.errors import InvalidSetting
 
 
@@ -21,3 +23,15 @@ def test_address_in_use_is_named() -> None:
 
         with pytest.raises(InvalidSetting, match=f"{address} cannot be listened on .*--listen"):
             listen(address)
+
+
+def test_console_that_is_stopped_as_soon_as_it_says_its_link_ends_well() -> None:
+    async def nothing(*_: object) -> None:
+        pass
+
+    listening, address = listen("127.0.0.1:0")
+    ended: list[str] = []
+    with listening:
+        serve(nothing, listening, address, lambda: os.kill(os.getpid(), signal.SIGINT), lambda: ended.append("streams"))
+
+    assert ended == ["streams"]

@@ -51,7 +51,7 @@ def test_keys_of_officers_sites_and_the_log_are_written_with_their_fingerprints(
 
 
 def test_folder_that_is_none_of_a_coordinators_is_said_to_be_so(run: Run, tmp_path: Path) -> None:
-    for command in (["members"], ["revoke", "x", "--reason", "y"]):
+    for command in (["members"], ["revoke", "x", "--reason", "y"], ["requests"], ["request", "x"]):
         assert "is no coordinator's folder; name it with --coordinator-dir" in (
             run(*command, "--coordinator-dir", tmp_path / "nix").error
         )

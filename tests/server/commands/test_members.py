@@ -185,7 +185,7 @@ def test_requests_are_listed_with_the_coordinators_identity(run: Run, coordinato
         (["--address", "0.0.0.0:0"], "neither encrypted nor authenticated; give --coordinator-dir"),
         (["--joining-address", "127.0.0.1:0"], "--joining-address needs --coordinator-dir"),
         (["--coordinator-dir", "{folder}", "--insecure"], "contradict each other"),
-        (["--coordinator-dir", "{folder}/nowhere"], "holds no identity"),
+        (["--coordinator-dir", "{folder}/nowhere"], "is no coordinator's folder"),
     ],
 )
 def test_serve_refuses_what_would_be_open_to_anybody(run: Run, tmp_path: Path, words: list[str], fault: str) -> None:

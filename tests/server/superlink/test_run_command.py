@@ -98,3 +98,11 @@ def test_run_that_takes_too_long_ends_with_all_that_it_started(tmp_path: Path) -
         follow(command, {}, 2.0, None, [])
 
     assert gone(int((tmp_path / "inner").read_text()))
+
+
+def test_an_error_in_a_frame_is_said_whole() -> None:
+    framed = "Loading\n╭─ Error ──────────╮\n│ The 'insecure' of │\n│ a connection.     │\n╰───────────────────╯\n"
+    command = [sys.executable, "-c", f"print({framed!r}); exit(1)"]
+
+    with pytest.raises(FederationStopped, match=r"followed: The 'insecure' of a connection\.; is munkey-server up"):
+        follow(command, {"PYTHONIOENCODING": "utf-8"}, 60, None, [])

@@ -105,6 +105,17 @@ def test_list_says_which_run_is_in_use_and_which_weights_hold_what_was_deleted(
     assert (first["in_use"], second["in_use"]) == (False, True)
 
 
+def test_classes_of_a_run_are_called_as_the_federation_card_has_it(run: Run, file: Path, ledger: Ledger) -> None:
+    del ledger
+    ran(file, "first", "aa" * 32)
+    made = run("card", "make", "--class", "benign", "--class", "other", "--image-shape", "1x8x8", "--config", file)
+
+    shown = run("runs", "show", "latest", "--config", file)
+
+    assert made.code == 0, made.err
+    assert [" ".join(line.split()) for line in shown.out.splitlines()[-3:-1]] == ["0 benign 30", "1 other 70"]
+
+
 def test_one_run_is_shown_with_figures_by_site_and_class(run: Run, file: Path, ledger: Ledger) -> None:
     del ledger
     folder = ran(file, "first", "1" * 64)

@@ -249,7 +249,7 @@ def test_federation_goes_on_without_a_site_that_has_no_key_store(
         ((name, reason),) = event["failures"].items()
         assert name == "node 101"
         lacking = f"there is no key store {open_hospitals[1].folder.key_store}; "
-        assert reason == f"{lacking}enrol the site's records first (munkey-client enrol)"
+        assert reason == f"{lacking}enrol the site's records first (munkey-client enrol, or import)"
 
 
 def test_site_that_breaks_down_later_is_named(
