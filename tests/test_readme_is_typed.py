@@ -19,6 +19,8 @@ munkey-client secret first.secret
 munkey-client secret first.secret
 #> exit code {code}
 # hand over to hospital-a and hospital-b: first.secret
+# in a terminal of its own:
+tail --follow first.secret
 ```
 
 ```text

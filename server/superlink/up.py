@@ -10,11 +10,10 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.errors import InvalidInput, InvalidSetting
-from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.common.programs.keep_running import keep_running
 from fedmunkey.common.programs.supervision import Child, own_program
-from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE
+from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE, CoordinatorFolder
 from fedmunkey.server.superlink.coordinator_file import (
     DELETION_SERVICE,
     NOTICES,
@@ -50,7 +49,7 @@ def up(
     started = chosen(children(settings, file), only)
     if check:
         raise typer.Exit(diagnose(file, only_stopping=True, as_json=False, only=only))
-    check_hosts(settings, Identity.read(settings.identity))
+    check_hosts(settings, CoordinatorFolder(settings.coordinator_dir).read_identity())
     try:
         settings.check_card(settings.run_settings())
     except InvalidInput as error:

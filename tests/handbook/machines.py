@@ -20,7 +20,8 @@ from fedmunkey.common.programs.flower import flower_environment
 from fedmunkey.simulations.programs.free_ports import free_ports
 from tests.handbook.blocks import Command
 
-_SECONDS = 150.0
+_SECONDS = 600.0
+"""The longest that a command may take, on a machine that has much else to do."""
 _STOP_SECONDS = 60.0
 _AGAIN_SECONDS = 1.0
 _STANDS_FOR = re.compile(r"\b[A-Z]+-[A-Z]+\b")
@@ -128,6 +129,9 @@ class OwnTerminal:
             self._process.terminate()
             self._process.wait()
             raise NotAsStated(f"{self.typed} does not stop") from None
+        finally:
+            cast(IO[str], self._process.stdin).close()
+            self._reader.join()
 
     def _read(self) -> None:
         with cast(IO[str], self._process.stdout) as lines:

@@ -29,7 +29,7 @@ def test_bad_file_names_key_and_value_and_starts_nothing(run: Run, tmp_path: Pat
 
 
 def test_coordinator_without_identity_is_told_what_to_do(run: Run, tmp_path: Path) -> None:
-    assert "holds no identity" in run("up", written(tmp_path)).error
+    assert "is no coordinator's folder" in run("up", written(tmp_path)).error
 
 
 def test_certificate_must_name_where_the_coordinator_reaches_itself(run: Run, tmp_path: Path) -> None:
