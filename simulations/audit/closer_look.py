@@ -36,16 +36,19 @@ def most_vulnerable(trials: Sequence[Trial]) -> list[Verdict]:
     RULI, arXiv 2506.13009: attacks that average over all records miss the few that a method leaves behind. They are
     chosen by what the federation knew of them and one oracle did not, and judged by the other, or whoever is badly
     known to the oracle by chance would be chosen and found. So only what is remembered is judged, not over-forgetting.
+    Who deletes keys keeps the weights, and by chance these are surer of some records than an oracle's, learned or not:
+    as much as the test records that are chosen in the same way have more than the oracle is allowed for.
     """
-    known = _known(trials)
+    known, unseen = _known(trials), _known(trials, "test_confidence")
     count = math.ceil(len(known["before"]) / 10)
     if count < _FEWEST:
         return []
-    chosen = np.argsort(known["other_oracle"] - known["before"], kind="stable")[:count]
+    chosen, by_chance = _stand_out(known, count), _stand_out(unseen, math.ceil(len(unseen["before"]) / 10))
+    favoured = float(np.mean(unseen["after"][by_chance] - unseen["oracle"][by_chance]))
     stood_out, _ = _mean(known["before"][chosen] - known["oracle"][chosen], 1)
     left, half = _mean(known["after"][chosen] - known["oracle"][chosen], 1)
     chance, chance_half = _mean(known["other_oracle"] - known["oracle"], 1)
-    margin = max(PROBABILITY_MARGIN, abs(chance) + chance_half)
+    margin = max(PROBABILITY_MARGIN, abs(chance) + chance_half) + max(0.0, favoured)
     passed = left - half <= margin
     sentence = (
         f"The {count} records that stood out most had {100 * stood_out:+.1f} points against the oracle before they "
@@ -100,18 +103,23 @@ def privacy_loss(trials: Sequence[Trial], attacks: Sequence[str], claimed: Claim
         f"With {CONFIDENCE:.0%} confidence the attacks prove a privacy loss of {proved:.2f} at least, and "
         f"{claimed.epsilon:.2f} at most is claimed"
     )
-    sentence += (
-        f"; of {count} records, an attack that never errs would prove {most:.2f}."
-        if passed
-        else ": what is claimed does not hold."
-    )
+    if not passed:
+        sentence += ": what is claimed does not hold."
+    else:
+        sentence += f"; of {count} records, an attack that never errs would prove {most:.2f}"
+        sentence += "." if most > claimed.epsilon else ", so only more forgotten records could refute the claim."
     figures = {"proved": proved, "claimed": claimed.epsilon, "most": most, "records": count}
     return [Verdict("epsilon", "No attack proves more privacy loss than is claimed", passed, sentence, figures)]
 
 
-def _known(trials: Sequence[Trial]) -> dict[str, Numbers]:
+def _stand_out(known: dict[str, Numbers], count: int) -> NDArray[np.int64]:
+    """Return so many records of which the federation knew more, and an oracle less, than of any others."""
+    return np.argsort(known["other_oracle"] - known["before"], kind="stable")[:count]
+
+
+def _known(trials: Sequence[Trial], of: str = "forget_confidence") -> dict[str, Numbers]:
     return {
-        state: np.concatenate([np.empty(0), *(trial.known[state].forget_confidence for trial in trials)])
+        state: np.concatenate([np.empty(0), *(getattr(trial.known[state], of) for trial in trials)])
         for state in ("before", "after", "oracle", "other_oracle")
     }
 

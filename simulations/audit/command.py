@@ -51,7 +51,10 @@ def audit(
     hospitals: HospitalsOption = 5,
     seeds: SeedsOption = 3,
     shadows: Annotated[
-        int, typer.Option(min=0, help="Federations that the attacker trains for each seed; 0 leaves that attack out.")
+        int,
+        typer.Option(
+            min=0, help="Federations that the attacker trains for each seed; 0 leaves out the attacks that need them."
+        ),
     ] = 8,
     attack: Annotated[
         list[str] | None,

@@ -26,7 +26,8 @@ def trial_of(seed: int, **planted: NDArray[np.float64]) -> Any:
     easy = draws.uniform(0.3, 0.8, COUNT)
     known = {
         state: SimpleNamespace(
-            forget_confidence=tuple(np.clip(easy + draws.normal(0, 0.05, COUNT) + planted.get(state, 0), 0, 1))
+            forget_confidence=tuple(np.clip(easy + draws.normal(0, 0.05, COUNT) + planted.get(state, 0), 0, 1)),
+            test_confidence=tuple(easy + draws.normal(0, 0.05, COUNT)),
         )
         for state in STATES
     }
@@ -75,6 +76,22 @@ def test_where_nothing_was_planted_nothing_is_found() -> None:
     assert [verdict.sentence for verdict in found if not verdict.passed] == []
 
 
+def test_weights_that_are_kept_and_are_surer_of_some_records_by_chance_are_not_taken_for_memory() -> None:
+    found = []
+    for seed in range(20):
+        draws = np.random.default_rng(seed)
+        one = trial_of(seed)
+        kept = {name: draws.uniform(0.3, 0.8, COUNT) + draws.normal(0, 0.2, COUNT) for name in ("forget", "test")}
+        for name, confidence in kept.items():
+            for state in ("before", "after"):
+                setattr(one.known[state], f"{name}_confidence", tuple(confidence))
+        found += most_vulnerable([one])
+
+    assert [verdict.sentence for verdict in found if not verdict.passed] == []
+    # Without the test records that are chosen in the same way, all of these would have been flagged.
+    assert all(one.figures["difference"] - one.figures["half"] > 0.1 for one in found)
+
+
 def test_too_few_records_are_not_judged() -> None:
     few = trial_of(0)
     for state in STATES:
@@ -97,6 +114,17 @@ def test_privacy_loss_that_attacks_prove_is_held_against_the_claim(apart: float,
     assert verdict.figures["claimed"] == 1
     assert (verdict.figures["proved"] > 1) is not passed
     assert verdict.figures["most"] > 3
+
+
+def test_claim_that_so_few_records_cannot_refute_is_said_to_be_so() -> None:
+    one: Any = SimpleNamespace(scores={"loss-threshold": {"after": Scores(np.ones(40), np.zeros(40))}})
+
+    (small,) = privacy_loss([one], ["loss-threshold"], Claimed(1.0, 1e-5))
+    (large,) = privacy_loss([one], ["loss-threshold"], Claimed(8.0, 1e-5))
+
+    assert not small.passed
+    assert large.passed
+    assert "only more forgotten records could refute the claim" in large.sentence
 
 
 def test_groups_are_classes_hospitals_and_what_is_least_like_the_rest(
