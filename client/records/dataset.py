@@ -51,6 +51,8 @@ class Dataset:
         (N,) str, values of `Split`.
     consents : ndarray
         (N,) str, values of `Consent`.
+    sources : ndarray or None
+        (N,) str, the hospital, scanner or smear that each record came from; None where nobody has said.
     """
 
     images: NDArray[np.uint8]
@@ -60,6 +62,7 @@ class Dataset:
     splits: NDArray[np.str_]
     consents: NDArray[np.str_]
     class_names: tuple[str, ...]
+    sources: NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
         """Check that the arrays fit together.
@@ -104,6 +107,7 @@ class Dataset:
             self.splits[rows],
             self.consents[rows],
             self.class_names,
+            None if self.sources is None else self.sources[rows],
         )
 
     def batches(self) -> Iterator[Dataset]:
@@ -116,7 +120,8 @@ class Dataset:
         return self.select(self.splits == split.value)
 
     def _columns(self) -> tuple[NDArray[np.generic], ...]:
-        return self.images, self.labels, self.record_ids, self.subject_ids, self.splits, self.consents
+        given = () if self.sources is None else (self.sources,)
+        return self.images, self.labels, self.record_ids, self.subject_ids, self.splits, self.consents, *given
 
 
 def batches(items: Iterable[T]) -> Iterator[list[T]]:

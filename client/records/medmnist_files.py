@@ -1,7 +1,8 @@
 """Read image data sets in the MedMNIST layout: one `.npz` file with arrays for each split (Yang et al. 2023).
 
 Beside MedMNIST's own `{split}_images` and `{split}_labels` a file may hold `{split}_subjects` (which patient a record
-is about), `{split}_consents` (values of `Consent`), `{split}_ids` (record ids) and `class_names`.
+is about), `{split}_consents` (values of `Consent`), `{split}_ids` (record ids), `{split}_sources` (which hospital,
+scanner or smear a record came from; simulations divide records by it) and `class_names`.
 """
 
 from __future__ import annotations
@@ -71,8 +72,8 @@ def read_array_file(path: Path, *, consent: Consent = Consent.REVOCABLE) -> Arra
 
     It has `train_images`, `train_labels`, `test_images` and `test_labels`; the `val` arrays may be missing. Images are
     (N, H, W), (N, H, W, 1) or (N, H, W, 3) uint8, labels (N,) or (N, 1) whole numbers, subjects (N,) whole numbers or
-    strings, consents and ids (N,) strings, class names (C,) strings. `consent` is that of the records of a split
-    without `{split}_consents`.
+    strings, as are sources, consents and ids (N,) strings, class names (C,) strings. `consent` is that of the records
+    of a split without `{split}_consents`.
 
     The splits come one after the other. A record without an id is called `{split}-{row}`, a subject with the number 7
     `subject-7` in whichever split it appears, and a record without a subject is its own. Without `class_names` classes
@@ -110,11 +111,12 @@ class _File:
         if not counts[Split.TRAIN]:
             raise self._fault("holds no training record; a data set needs at least one")
         columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        sources = self._sources(counts)
         given = self._given_class_names()
         class_names = given or self._numbers(columns["labels"])
         images = self._images(counts)
         try:
-            dataset = Dataset(images=images, class_names=class_names, **columns)
+            dataset = Dataset(images=images, class_names=class_names, sources=sources, **columns)
         except InvalidDataset as error:
             raise self._fault(str(error)) from None
         places = [f"{split}-{row}" for split, count in counts.items() for row in range(count)]
@@ -144,7 +146,7 @@ class _File:
         record_ids = self._strings(f"{split}_ids", count)
         if record_ids is None:
             record_ids = np.array([f"{split}-{row}" for row in range(count)], dtype=np.str_)
-        subject_ids = self._subjects(f"{split}_subjects", count)
+        subject_ids = self._names(f"{split}_subjects", "subject", count)
         return {
             "labels": labels,
             "record_ids": record_ids,
@@ -165,14 +167,22 @@ class _File:
             raise self._fault(f"{name} have the shape {labels.shape}; it must be (N,) or (N, 1)")
         return labels.reshape(len(labels)).astype(np.int64)
 
-    def _subjects(self, name: str, count: int) -> NDArray[np.str_] | None:
+    def _sources(self, counts: Mapping[Split, int]) -> NDArray[np.str_] | None:
+        """Return the sources of all records, an empty one in splits that have none; None without those of training."""
+        found = {split: self._names(f"{split}_sources", "source", count) for split, count in counts.items()}
+        if found[Split.TRAIN] is None:
+            return None
+        return np.concatenate([np.full(counts[split], "") if one is None else one for split, one in found.items()])
+
+    def _names(self, name: str, what: str, count: int) -> NDArray[np.str_] | None:
+        """Return a column of strings, or of whole numbers as `what-7`; None where the file has no such array."""
         if not self._has(name):
             return None
-        subjects = self._read(name)
-        if subjects.dtype.kind not in "iu":
+        values = self._read(name)
+        if values.dtype.kind not in "iu":
             return self._strings(name, count)
-        subjects = self._column(name, subjects, count)
-        return np.array([f"subject-{number}" for number in subjects.tolist()], dtype=np.str_)
+        values = self._column(name, values, count)
+        return np.array([f"{what}-{number}" for number in values.tolist()], dtype=np.str_)
 
     def _consents(self, name: str, count: int) -> NDArray[np.str_]:
         consents = self._strings(name, count)

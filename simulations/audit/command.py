@@ -21,6 +21,7 @@ from fedmunkey.simulations.audit.document import audit_document
 from fedmunkey.simulations.audit.trial import Trial, attempt
 from fedmunkey.simulations.federation.consent import parse_share
 from fedmunkey.simulations.federation.encoded_set import load_encoded
+from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.programs.machine import usable_cores
@@ -29,7 +30,9 @@ from fedmunkey.simulations.programs.options import (
     BudgetOption,
     DataDirOption,
     DataOption,
+    DivideByOption,
     EpsilonOption,
+    FeatureShiftOption,
     ForgetOption,
     HospitalsOption,
     SeedsOption,
@@ -67,6 +70,8 @@ def audit(
     epsilon: EpsilonOption = None,
     budget: BudgetOption = 2,
     alpha: AlphaOption = float("inf"),
+    divide_by: DivideByOption = DivideBy.LABELS,
+    feature_shift: FeatureShiftOption = 0.0,
     setting: SettingOption = None,
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
@@ -93,7 +98,8 @@ def audit(
         raise InvalidSetting(f"guarantee = {overrides['guarantee']}: give it with --guarantee")
     with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
         encoded = load_encoded(data, overrides, data_dir, progress)
-        question = Question(encoded.settings, hospitals, alpha, given, share, forget_set, Budget(budget))
+        further = Budget(budget), divide_by, feature_shift
+        question = Question(encoded.settings, hospitals, alpha, given, share, forget_set, *further)
         numbers = [encoded.settings.seed + number for number in range(seeds)]
         # What cannot be asked for is refused before anything is trained.
         question.case(encoded.images, numbers[0])

@@ -23,6 +23,7 @@ from fedmunkey.simulations.comparison.kept_cells import KeptCells
 from fedmunkey.simulations.comparison.presets import PRESETS, Preset
 from fedmunkey.simulations.federation.consent import parse_share
 from fedmunkey.simulations.federation.encoded_set import EncodedSet, load_encoded
+from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.programs.machine import usable_cores
@@ -30,6 +31,8 @@ from fedmunkey.simulations.programs.options import (
     AlphaOption,
     BudgetOption,
     DataDirOption,
+    DivideByOption,
+    FeatureShiftOption,
     ForgetOption,
     HospitalsOption,
     SeedsOption,
@@ -58,6 +61,8 @@ def compare(
     budget: BudgetOption = 2,
     quick: Annotated[bool, typer.Option("--quick", help="The first data set only, with 2 seeds.")] = False,
     alpha: AlphaOption = float("inf"),
+    divide_by: DivideByOption = DivideBy.LABELS,
+    feature_shift: FeatureShiftOption = 0.0,
     setting: SettingOption = None,
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
@@ -95,9 +100,9 @@ def compare(
             for name, bound in zip(data, budgets, strict=True)
         ]
         _refuse_same_names(sets)
+        further = Budget(budget), divide_by, feature_shift
         questions = [
-            Question(one.settings, hospitals, alpha, shares[1], shares[0], asked.forget_set, Budget(budget))
-            for one in sets
+            Question(one.settings, hospitals, alpha, shares[1], shares[0], asked.forget_set, *further) for one in sets
         ]
         numbers = [sets[0].settings.seed + number for number in range(seeds)]
         pairs = list(zip(sets, questions, strict=True))

@@ -59,6 +59,8 @@ class Job:
                 question.forget,
                 question.forget_set,
                 question.budget.rounds,
+                question.divide_by.value,
+                question.feature_shift,
             ],
             "family": self.methods[0].family.name,
             "methods": [method.name for method in self.methods],

@@ -28,7 +28,7 @@ from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.federation.consent import donate
-from fedmunkey.simulations.federation.partition import partition
+from fedmunkey.simulations.federation.partition import DivideBy, partition
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,18 @@ def share_out(
     return found
 
 
-def divide(images: Encoded, hospitals: int, *, alpha: float, permanent: float, seed: int) -> list[Hospital]:
+def divide(
+    images: Encoded,
+    hospitals: int,
+    *,
+    alpha: float,
+    permanent: float,
+    seed: int,
+    by: DivideBy = DivideBy.LABELS,
+) -> list[Hospital]:
     """Divide records among hospitals without key stores, some of them given for good; each seed divides another way."""
     dataset = donate(images.records, permanent, seed)
-    parts = partition(dataset, hospitals, alpha=alpha, seed=seed)
+    parts = partition(dataset, hospitals, alpha=alpha, seed=seed, by=by)
     return give(replace(images, records=dataset), parts, Path())
 
 

@@ -1,9 +1,10 @@
-"""Divide one data set among simulated hospitals whose mixtures of labels differ."""
+"""Divide one data set among simulated hospitals that differ in labels, in size, or in where records come from."""
 
 from __future__ import annotations
 
 import heapq
 import math
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +17,30 @@ _DRAWS = 100
 _ENOUGH_RECORDS = 10
 
 
-def partition(dataset: Dataset, hospitals: int, *, alpha: float, seed: int) -> list[Dataset]:
+class DivideBy(StrEnum):
+    """What hospitals differ in: their mixtures of labels, how many records they have, or where records come from."""
+
+    LABELS = "labels"
+    SIZES = "sizes"
+    SOURCES = "sources"
+
+
+def partition(
+    dataset: Dataset, hospitals: int, *, alpha: float, seed: int, by: DivideBy = DivideBy.LABELS
+) -> list[Dataset]:
     """Divide the training records among hospitals as `homes_of`, and give every hospital all held-out records.
 
     The held-out splits are the same everywhere, because hospitals that are tested on different records cannot be
     compared with each other, with another `alpha` or with a run without the federation. Each part has its records in
     the order of `dataset`.
     """
-    homes = homes_of(dataset, hospitals, alpha=alpha, seed=seed)
+    homes = homes_of(dataset, hospitals, alpha=alpha, seed=seed, by=by)
     return [dataset.select((homes < 0) | (homes == hospital)) for hospital in range(hospitals)]
 
 
-def homes_of(dataset: Dataset, hospitals: int, *, alpha: float, seed: int) -> NDArray[np.int64]:
+def homes_of(
+    dataset: Dataset, hospitals: int, *, alpha: float, seed: int, by: DivideBy = DivideBy.LABELS
+) -> NDArray[np.int64]:
     """Return (n,) the hospital, from 0, of each training record, and -1 for held-out ones.
 
     For each class, the hospitals' shares are drawn from a Dirichlet distribution with concentration `alpha`: the
@@ -35,16 +48,24 @@ def homes_of(dataset: Dataset, hospitals: int, *, alpha: float, seed: int) -> ND
     mixture of classes instead; drawing each class's shares, as Yurochkin et al. (2019, arXiv 1905.12022) do, uses every
     record. A subject's training records stay together; for its place a subject counts with its most frequent label.
 
+    By `SIZES`, one draw gives the hospitals' shares of every class: they differ in size and have the same mixture. By
+    `SOURCES`, `alpha` decides nothing: a source's records stay together, the largest source goes to the hospital with
+    the fewest records so far, and a subject with records of several sources is at several hospitals.
+
     `alpha` is above 0; `inf` gives every hospital the same share of each class. Every hospital has at least one subject
     with training records and, where subjects are small enough, at least min(10, N / (2 * hospitals)) training records
-    of all N. Raises `InvalidSetting` if `hospitals` or `alpha` is out of range; `InvalidDataset` if fewer subjects than
-    hospitals have training records.
+    of all N. Raises `InvalidSetting` if `hospitals` or `alpha` is out of range; `InvalidDataset` if fewer subjects or
+    sources than hospitals have training records, or there are no sources to divide by.
     """
     if hospitals < 1:
         raise InvalidSetting(f"{hospitals} hospitals are too few; give at least 1")
     if not alpha > 0:
         raise InvalidSetting(f"alpha = {alpha}: must be greater than 0; larger values make hospitals more alike")
     train = dataset.splits == Split.TRAIN.value
+    row_homes = np.full(len(dataset), -1)
+    if by is DivideBy.SOURCES:
+        row_homes[train] = _homes_by_source(dataset, train, hospitals)
+        return row_homes
     subject_ids, subjects = np.unique(dataset.subject_ids[train], return_inverse=True)
     if len(subject_ids) < hospitals:
         raise InvalidDataset(
@@ -56,12 +77,33 @@ def homes_of(dataset: Dataset, hospitals: int, *, alpha: float, seed: int) -> ND
     classes = _majority_labels(subjects, dataset.labels[train], dataset.num_classes)
     enough = max(1, min(_ENOUGH_RECORDS, len(subjects) // (2 * hospitals)))
     class_records = np.bincount(classes, sizes, dataset.num_classes).astype(np.float64)
-    targets = _targets(class_records, hospitals, alpha, enough, generator)
+    targets = _targets(class_records, hospitals, alpha, enough, generator, alike=by is DivideBy.SIZES)
     homes = _assign(sizes, classes, targets, generator)
     _feed(homes, sizes, hospitals, enough, generator)
-    row_homes = np.full(len(dataset), -1)
     row_homes[train] = homes[subjects]
     return row_homes
+
+
+def _homes_by_source(dataset: Dataset, train: NDArray[np.bool_], hospitals: int) -> NDArray[np.int64]:
+    """Return the hospital of each training record: that of its source."""
+    if dataset.sources is None:
+        raise InvalidDataset(
+            "the data set does not say where its records come from; write the array train_sources into its .npz, "
+            "or divide by labels or sizes"
+        )
+    names, sources = np.unique(dataset.sources[train], return_inverse=True)
+    if len(names) < hospitals:
+        raise InvalidDataset(
+            f"{len(names)} sources cannot be divided among {hospitals} hospitals; choose at most {len(names)} hospitals"
+        )
+    sizes = np.bincount(sources)
+    loads = [(0, hospital) for hospital in range(hospitals)]
+    homes = np.zeros(len(names), dtype=np.int64)
+    for source in np.argsort(-sizes, kind="stable"):
+        load, hospital = loads[0]
+        homes[source] = hospital
+        heapq.heapreplace(loads, (load + int(sizes[source]), hospital))
+    return homes[sources]
 
 
 def _majority_labels(subjects: NDArray[np.int64], labels: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
@@ -74,9 +116,17 @@ def _majority_labels(subjects: NDArray[np.int64], labels: NDArray[np.int64], num
 
 
 def _targets(
-    class_records: NDArray[np.float64], hospitals: int, alpha: float, enough: int, generator: np.random.Generator
+    class_records: NDArray[np.float64],
+    hospitals: int,
+    alpha: float,
+    enough: int,
+    generator: np.random.Generator,
+    *,
+    alike: bool,
 ) -> NDArray[np.float64]:
     """Draw how many records of each class every hospital should get, (classes, hospitals).
+
+    With `alike` a hospital gets the same share of every class.
 
     Draws are repeated until no hospital is starved; after `_DRAWS` of them the one with the best fed smallest hospital
     is taken.
@@ -85,7 +135,8 @@ def _targets(
         return np.outer(class_records, np.full(hospitals, 1 / hospitals))
     best, best_smallest = np.zeros((len(class_records), hospitals)), -1.0
     for _ in range(_DRAWS):
-        targets = class_records[:, None] * generator.dirichlet(np.full(hospitals, alpha), len(class_records))
+        draws = 1 if alike else len(class_records)
+        targets = class_records[:, None] * generator.dirichlet(np.full(hospitals, alpha), draws)
         smallest = float(targets.sum(axis=0).min())
         if smallest > best_smallest:
             best, best_smallest = targets, smallest

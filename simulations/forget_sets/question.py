@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fedmunkey.common.model.model_choice import choose_shape
+from fedmunkey.common.model.model_choice import choose_encoder, choose_shape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.case import Case
-from fedmunkey.simulations.federation.hospitals import Encoded, divide
+from fedmunkey.simulations.federation.hospitals import Encoded, divide, encode_all
+from fedmunkey.simulations.federation.partition import DivideBy, homes_of
+from fedmunkey.simulations.federation.scanners import as_scanned
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.unlearning.method import Budget
 
@@ -29,6 +31,10 @@ class Question:
         Share of all training records that is forgotten.
     budget : Budget
         What methods that train again may use.
+    divide_by : DivideBy
+        What hospitals differ in.
+    feature_shift : float
+        How much their scanners differ, from 0 to 1; each seed draws other scanners.
     """
 
     settings: Settings
@@ -38,14 +44,27 @@ class Question:
     forget: float
     forget_set: str
     budget: Budget
+    divide_by: DivideBy = DivideBy.LABELS
+    feature_shift: float = 0.0
 
     def case(self, images: Encoded, seed: int) -> Case:
         """Divide the records, and draw what is forgotten; the same for every family."""
         settings = self.settings.replace(seed=seed)
         shape = choose_shape(settings)
-        hospitals = divide(images, self.hospitals, alpha=self.alpha, permanent=self.permanent, seed=seed)
+        if self.feature_shift:
+            images = self._as_scanned(images, seed)
+        hospitals = divide(
+            images, self.hospitals, alpha=self.alpha, permanent=self.permanent, seed=seed, by=self.divide_by
+        )
         drawn = FORGET_SETS[self.forget_set](settings, shape).draw(hospitals, self.forget, seed)
         return Case(drawn.hospitals, drawn.deletions, drawn.canaries, settings, shape)
+
+    def _as_scanned(self, images: Encoded, seed: int) -> Encoded:
+        """Encode the images as the hospitals' scanners take them."""
+        records = images.records
+        homes = homes_of(records, self.hospitals, alpha=self.alpha, seed=seed, by=self.divide_by)
+        scanned = as_scanned(records, homes, self.hospitals, self.feature_shift, seed)
+        return encode_all(choose_encoder(self.settings), scanned)
 
     def with_settings(self, settings: Settings) -> Question:
         """Return the same question to a federation with other settings."""
@@ -58,6 +77,7 @@ def describe_question(question: Question) -> dict[str, Any]:
     return {
         "hospitals": question.hospitals,
         "alpha": str(question.alpha),
+        "division": {"by": question.divide_by.value, "feature_shift": question.feature_shift},
         "forget": question.forget,
         "permanent": question.permanent,
         "forget_set": {"name": forget_set.name, "title": forget_set.title},

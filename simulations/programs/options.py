@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fedmunkey.simulations.federation.partition import DivideBy
+
 DataOption = Annotated[
     str, typer.Option("--data", help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name (downloads it).")
 ]
@@ -17,7 +19,25 @@ SeedsOption = Annotated[
 ForgetOption = Annotated[str, typer.Option("--forget", help="Share of the training records that is forgotten.")]
 AlphaOption = Annotated[
     float,
-    typer.Option("--alpha", help="How alike hospitals are (Dirichlet over labels): 0.1 very different, inf the same."),
+    typer.Option(
+        "--alpha", help="How alike hospitals are (Dirichlet, see --divide-by): 0.1 very different, inf the same."
+    ),
+]
+DivideByOption = Annotated[
+    DivideBy,
+    typer.Option(
+        "--divide-by",
+        help="What hospitals differ in: their labels, their sizes, or the sources that a file names (train_sources).",
+    ),
+]
+FeatureShiftOption = Annotated[
+    float,
+    typer.Option(
+        "--feature-shift",
+        min=0,
+        max=1,
+        help="How much hospitals' scanners differ in brightness, contrast and blur: 0 not at all, 1 the most.",
+    ),
 ]
 BudgetOption = Annotated[
     int, typer.Option("--budget", min=1, help="Rounds that a method may train in order to forget.")

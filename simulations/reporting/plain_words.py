@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from fedmunkey.common.deletions.status_words import loss_words
@@ -30,6 +31,21 @@ _MEANS = {
 def guarantee_words(name: str) -> str:
     """Return what a guarantee means, for a reader who knows nothing of machine learning."""
     return _MEANS[name]
+
+
+_DIVIDED = {
+    "labels": "alpha = {alpha}",
+    "sizes": "sizes by alpha = {alpha}",
+    "sources": "divided by source",
+}
+
+
+def division_words(where: Mapping[str, Any]) -> str:
+    """Return what hospitals differ in, of a run or a question; reports of earlier versions know of labels only."""
+    division = where.get("division", {"by": "labels", "feature_shift": 0})
+    words = _DIVIDED[division["by"]].format(alpha="inf" if where["alpha"] is None else where["alpha"])
+    shift = division["feature_shift"]
+    return f"{words}, feature shift {shift:g}" if shift else words
 
 
 def epsilon_words(guarantee: dict[str, Any]) -> str:

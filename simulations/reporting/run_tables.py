@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fedmunkey.common.deletions.status_words import loss_words
@@ -93,18 +93,39 @@ def round_rows(run: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def hospital_headings(run: Mapping[str, Any]) -> Row:
+    """Return `HOSPITALS`, and what else is known of where records come from."""
+    return *HOSPITALS, *_origins(run)
+
+
+def _origins(run: Mapping[str, Any]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """Return, by heading, what is said of each hospital's sources and scanner where the run knows of them."""
+    first = run["hospitals"][0]
+    origins: dict[str, Callable[[Mapping[str, Any]], str]] = {}
+    if "sources" in first:
+        origins["sources"] = lambda one: ", ".join(one["sources"])
+    if "scanner" in first:
+        origins["scanner (gain, offset, blur)"] = lambda one: _scanner_words(**one["scanner"])
+    return origins
+
+
+def _scanner_words(gain: int, offset: int, blur: int) -> str:
+    return f"x{gain / 256:.2f}, {offset:+d}, {blur / 256:.0%}"
+
+
 def hospital_rows(run: Mapping[str, Any]) -> list[Row]:
-    """Return what each hospital began with, below the headings `HOSPITALS`.
+    """Return what each hospital began with, below the headings `hospital_headings`.
 
     Of many hospitals these are quantiles, and the hospitals with the fewest and the most training records.
     """
-    hospitals = {one["name"]: one for one in run["hospitals"]}
+    hospitals, origins = {one["name"]: one for one in run["hospitals"]}, _origins(run)
     rows = {
         name: (
             name,
             *(figure(one["records"][split]) for split in _SPLITS),
             figure(one["subjects"]),
             ", ".join(f"{label}: {count}" for label, count in one["classes"].items()),
+            *(say(one) for say in origins.values()),
         )
         for name, one in hospitals.items()
     }
@@ -113,7 +134,10 @@ def hospital_rows(run: Mapping[str, Any]) -> list[Row]:
     columns = [[float(one["records"][split]) for one in hospitals.values()] for split in _SPLITS]
     columns.append([float(one["subjects"]) for one in hospitals.values()])
     quantiles = spread_rows(columns, lambda value: UNKNOWN if value is None else figure(round(value)))
-    return [*((*row, "") for row in quantiles), *(rows[name] for name in at_the_ends(list(rows), columns[0]))]
+    return [
+        *((*row, *("" for _ in range(1 + len(origins)))) for row in quantiles),
+        *(rows[name] for name in at_the_ends(list(rows), columns[0])),
+    ]
 
 
 def _names(run: Mapping[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ def environment() -> Environment:
     made.filters |= {**formats, "spread": numerals.interval}
     made.globals |= {
         "guarantee_words": plain_words.guarantee_words,
+        "division_words": plain_words.division_words,
         "epsilon_words": plain_words.epsilon_words,
         "identical_words": plain_words.identical_words,
         "times": numerals.times,

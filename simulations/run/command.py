@@ -17,12 +17,15 @@ from fedmunkey.common.programs.options import EncoderOption, JsonOption, Setting
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.federation.consent import parse_share
+from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.programs.machine import usable_cores
 from fedmunkey.simulations.programs.options import (
     AlphaOption,
     DataDirOption,
     DataOption,
+    DivideByOption,
     EpsilonOption,
+    FeatureShiftOption,
     HospitalsOption,
 )
 from fedmunkey.simulations.programs.progress import Progress
@@ -47,6 +50,8 @@ def run(
         typer.Option(help="What is forgotten before which round: records:5%@3, subjects:10@4, site:2@5. Repeatable."),
     ] = None,
     alpha: AlphaOption = 1.0,
+    divide_by: DivideByOption = DivideBy.LABELS,
+    feature_shift: FeatureShiftOption = 0.0,
     permanent: Annotated[
         str | None,
         typer.Option(help="Share of records given for good; by default what the data say."),
@@ -124,6 +129,8 @@ def run(
         storage=storage,
         deletion_service=deletion_service,
         command=command_line.typed(),
+        divide_by=divide_by,
+        feature_shift=feature_shift,
     )
     _show(experiment, as_json)
 

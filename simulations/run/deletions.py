@@ -64,13 +64,13 @@ class CarriedOut:
 
     @property
     def summary(self) -> str:
-        """What happened, in one line."""
+        """What happened, in one line; requests are under way at the same time, so the slowest says how long it took."""
         requests = f"{len(self.statuses)} request{'s' if len(self.statuses) > 1 else ''}"
         guarantee = f" ({self.guarantee})" if self.guarantee else ""
         planned = self.deletion.planned
         return (
             f"before round {planned.round}: {planned} over gRPC: {requests}, {self.entries} entries gone in "
-            f"{sum(self.seconds):.2f} s{guarantee}"
+            f"{max(self.seconds, default=0.0):.2f} s{guarantee}"
         )
 
     @property

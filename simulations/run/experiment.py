@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from fedmunkey.common.settings.settings_text import ConfigValue
+from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.run.baselines import Baseline
 
 MOST_WHOLE = 20
@@ -33,7 +34,7 @@ class Experiment:
     data_dir : Path or None
         Where downloaded data sets lie.
     alpha : float
-        Concentration of the Dirichlet distribution that splits the labels.
+        Concentration of the Dirichlet distribution that divides the labels, or the sizes.
     permanent : float or None
         Share of the records that are given for good, from 0 to 1. None leaves consents as the data have them.
     deletions : sequence of str
@@ -54,6 +55,10 @@ class Experiment:
         Where the hospitals' folders lie, if not in the output folder; every node of a cluster has it at this path.
     command : str
         As it was typed.
+    divide_by : DivideBy
+        What hospitals differ in.
+    feature_shift : float
+        How much their scanners differ, from 0 to 1.
     """
 
     data: str
@@ -71,6 +76,8 @@ class Experiment:
     ray_address: str = ""
     storage: Path | None = None
     command: str = "munkey-sim run"
+    divide_by: DivideBy = DivideBy.LABELS
+    feature_shift: float = 0.0
 
     @property
     def shared_folder(self) -> Path:

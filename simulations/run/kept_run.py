@@ -13,6 +13,7 @@ from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.settings.settings_text import kebab
 from fedmunkey.server.rounds.run_record import EVENTS, ROUND, read_about, read_events
 from fedmunkey.simulations.federation.measurement import Measurement
+from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.reporting.files import JSON
 from fedmunkey.simulations.run.baselines import Baseline
 from fedmunkey.simulations.run.experiment import Experiment, HeldOutUse
@@ -48,6 +49,7 @@ class KeptRun:
             asked["data_dir"] = asked["data_dir"] and Path(asked["data_dir"])
             asked["storage"] = asked["storage"] and Path(asked["storage"])
             asked["held_out"] = HeldOutUse(asked["held_out"])
+            asked["divide_by"] = DivideBy(asked.get("divide_by", DivideBy.LABELS))
             asked["baselines"] = [Baseline(name) for name in asked["baselines"]]
             return Experiment(**{**asked, "output": self._folder})
         except (OSError, ValueError, KeyError, TypeError):

@@ -16,6 +16,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.federation.measurement import Measurement
+from fedmunkey.simulations.federation.scanners import Scanner
 from fedmunkey.simulations.programs.json_values import finite_only
 from fedmunkey.simulations.reporting.numerals import decimals
 from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble
@@ -59,8 +60,12 @@ def run_document(
     document = {
         **preamble("run", experiment.command, settings),
         "data": experiment.data,
-        "hospitals": [_describe(hospital) for hospital in hospitals],
+        "hospitals": [
+            {**_describe(hospital), **_scanned_by(number, experiment.feature_shift, settings.seed)}
+            for number, hospital in enumerate(hospitals)
+        ],
         "alpha": experiment.alpha,
+        "division": {"by": experiment.divide_by.value, "feature_shift": experiment.feature_shift},
         "seed": settings.seed,
         "guarantee": {
             "name": settings.guarantee.value,
@@ -138,7 +143,13 @@ def _describe(hospital: Hospital) -> dict[str, Any]:
         },
         "subjects": len(np.unique(train.subject_ids)),
         "classes": {records.class_names[label]: int(count) for label, count in zip(labels, counts, strict=True)},
+        **({} if train.sources is None else {"sources": np.unique(train.sources).tolist()}),
     }
+
+
+def _scanned_by(hospital: int, strength: float, seed: int) -> dict[str, Any]:
+    """Return what a hospital's scanner does to its images; nothing where scanners do not differ."""
+    return {"scanner": asdict(Scanner.draw(hospital, strength, seed))} if strength else {}
 
 
 def _renewed(done: CarriedOut, rounds: Sequence[Mapping[str, Any]]) -> float | None:

@@ -33,6 +33,7 @@ from fedmunkey.simulations.federation.encoded_set import dataset_digest
 from fedmunkey.simulations.federation.enrolling import HELD_OUT, enrol_all, share_held_out
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital, encode_all, share_out
 from fedmunkey.simulations.federation.partition import homes_of
+from fedmunkey.simulations.federation.scanners import as_scanned
 from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.programs.machine import torch_threads
 from fedmunkey.simulations.programs.progress import Progress
@@ -195,13 +196,15 @@ def _prepare(experiment: Experiment, progress: Progress, resumed: KeptRun | None
     else:
         model = first_model(settings, shape)
     encoder = choose_encoder(settings)
-    homes = homes_of(dataset, experiment.hospitals, alpha=experiment.alpha, seed=settings.seed)
+    count, seed = experiment.hospitals, settings.seed
+    homes = homes_of(dataset, count, alpha=experiment.alpha, seed=seed, by=experiment.divide_by)
     # Before anything that takes long: what cannot be deleted is refused at once.
-    resolved = resolve(plan, [dataset.select(homes == place) for place in range(experiment.hospitals)], settings.seed)
-    with progress.counting("encoding images", len(dataset)) as count, torch_threads(experiment.cores):
-        everything = encode_all(encoder, dataset, count)
+    resolved = resolve(plan, [dataset.select(homes == place) for place in range(count)], seed)
+    dataset = as_scanned(dataset, homes, count, experiment.feature_shift, seed)
+    with progress.counting("encoding images", len(dataset)) as done, torch_threads(experiment.cores):
+        everything = encode_all(encoder, dataset, done)
     folder = Path(settings.sites_dir)
-    hospitals = share_out(everything, homes, experiment.hospitals, folder, shares=experiment.in_shares)
+    hospitals = share_out(everything, homes, count, folder, shares=experiment.in_shares)
     held_out = everything.select(homes < 0)
     return _Prepared(settings, shape, model, encoder, hospitals, held_out, resolved, data)
 

@@ -56,6 +56,20 @@ def test_splits_follow_each_other_with_their_own_images_and_labels(tmp_path: Pat
     assert set(dataset.consents) == {"revocable"}
 
 
+def test_sources_are_read_where_training_has_them_and_go_with_their_records(tmp_path: Path) -> None:
+    sources = {"train_sources": np.array([3, 3, 4, 4, 5, 5]), "test_sources": np.array(["north", "south", "north"])}
+
+    dataset = read_npz(write(tmp_path, **arrays(**sources)))
+    without = read_npz(write(tmp_path, **arrays(test_sources=sources["test_sources"])))
+
+    assert dataset.sources is not None
+    assert dataset.sources.tolist() == [*(f"source-{n}" for n in (3, 3, 4, 4, 5, 5)), "", "", "north", "south", "north"]
+    chosen = dataset.select(np.array([9, 2])).sources
+    assert chosen is not None
+    assert chosen.tolist() == ["south", "source-4"]
+    assert without.sources is None
+
+
 def test_colour_images_become_channels_first(tmp_path: Path) -> None:
     content = arrays(4, 5, 3)
 
@@ -156,6 +170,8 @@ def test_missing_array_is_named(tmp_path: Path, name: str) -> None:
         ({"train_images": np.zeros((6, 0, 5), dtype=np.uint8)}, "an image needs at least one pixel"),
         ({"test_images": np.zeros((3, 9, 5), dtype=np.uint8)}, "are 1x9x5, but the first split's are 1x4x5"),
         ({"train_subjects": np.arange(6.0)}, "train_subjects are float64"),
+        ({"train_sources": np.arange(5)}, "there are 5 train_sources for 6 labels"),
+        ({"train_sources": np.arange(6.0)}, "train_sources are float64"),
         ({"train_subjects": np.zeros((6, 2), dtype=np.int64)}, "train_subjects have the shape (6, 2)"),
         ({"train_subjects": np.array(["p", "", "", "q", "r", "s"])}, "train_subjects are empty in row 1"),
         ({"train_ids": np.array(["a"] * 6)}, "a record id comes more than once"),

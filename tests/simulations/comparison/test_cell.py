@@ -15,6 +15,7 @@ from fedmunkey.simulations.comparison import cell as cell_module
 from fedmunkey.simulations.comparison.cell import Outcome, run_cell
 from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
 from fedmunkey.simulations.federation.hospitals import Encoded
+from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.plain_federation import PlainFamily
@@ -25,6 +26,19 @@ from fedmunkey.simulations.unlearning.retraining import Retraining
 @pytest.fixture
 def question(settings: Settings) -> Question:
     return Question(settings.replace(random_features=50), 3, math.inf, 0.3, 0.2, "random+canaries", Budget(1))
+
+
+def test_scanners_and_sizes_change_what_every_method_is_asked(question: Question, everything: Encoded) -> None:
+    plain, sized = question.case(everything, 0), replace(question, alpha=0.3, divide_by=DivideBy.SIZES)
+    shifted = replace(question, feature_shift=1.0).case(everything, 0)
+
+    sizes = [len(hospital.given.split(Split.TRAIN).records) for hospital in sized.case(everything, 0).hospitals]
+
+    assert max(sizes) > 1.5 * min(sizes)
+    for ours, scanned in zip(plain.hospitals, shifted.hospitals, strict=True):
+        assert ours.given.records.record_ids.tolist() == scanned.given.records.record_ids.tolist()
+        assert (ours.given.records.images != scanned.given.records.images).any()
+        assert not ours.given.encoding.keys.equal(scanned.given.encoding.keys)
 
 
 def run(question: Question, images: Encoded, names: Sequence[str], seed: int) -> list[Outcome]:

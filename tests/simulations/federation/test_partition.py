@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from fedmunkey.client.records.dataset import Dataset, Split
 from fedmunkey.common.errors import InvalidDataset, InvalidSetting
-from fedmunkey.simulations.federation.partition import partition
+from fedmunkey.simulations.federation.partition import DivideBy, partition
 from tests.simulations.tiny_hospitals import records_of
 
 
@@ -135,3 +136,51 @@ def test_fewer_subjects_than_hospitals_are_refused() -> None:
 def test_settings_out_of_range_are_refused(hospitals: int, alpha: float) -> None:
     with pytest.raises(InvalidSetting):
         partition(balanced(20), hospitals, alpha=alpha, seed=0)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_by_sizes_hospitals_differ_in_size_and_have_the_same_mixture(alpha: float) -> None:
+    parts = partition(balanced(2000), 4, alpha=alpha, seed=1, by=DivideBy.SIZES)
+
+    assert max(sizes(parts)) > 2 * min(sizes(parts))
+    assert sum(sizes(parts)) == 2000
+    for part in parts:
+        counts = np.bincount(part.split(Split.TRAIN).labels, minlength=4)
+        assert counts.max() - counts.min() <= 2
+
+
+def from_sources(sources: list[str]) -> Dataset:
+    dataset = balanced(len(sources))
+    given = np.full(len(dataset), "", dtype="<U9")
+    given[dataset.splits == Split.TRAIN.value] = sources
+    return dataclasses.replace(dataset, sources=given)
+
+
+def sources_of(part: Dataset) -> set[str]:
+    sources = part.split(Split.TRAIN).sources
+    assert sources is not None
+    return set(sources.tolist())
+
+
+def test_by_sources_each_source_is_whole_at_one_hospital_and_sizes_are_evened_out() -> None:
+    dataset = from_sources(["a"] * 6 + ["b"] * 3 + ["c"] * 2 + ["d"])
+
+    alone = partition(dataset, 4, alpha=1.0, seed=0, by=DivideBy.SOURCES)
+    joined = partition(dataset, 2, alpha=1.0, seed=0, by=DivideBy.SOURCES)
+
+    assert [sources_of(part) for part in alone] == [{"a"}, {"b"}, {"c"}, {"d"}]
+    assert [sources_of(part) for part in joined] == [{"a"}, {"b", "c", "d"}]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (balanced(8), "write the array train_sources into its .npz, or divide by labels or sizes"),
+        (from_sources(["a", "b"] * 4), "2 sources cannot be divided among 3 hospitals; choose at most 2 hospitals"),
+    ],
+)
+def test_sources_that_are_missing_or_too_few_are_refused(dataset: Dataset, message: str) -> None:
+    with pytest.raises(InvalidDataset) as caught:
+        partition(dataset, 3, alpha=1.0, seed=0, by=DivideBy.SOURCES)
+
+    assert message in str(caught.value)

@@ -7,6 +7,7 @@ import signal
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fedmunkey.client.records.dataset import Split
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.closed_form.release import read_release
 from fedmunkey.common.settings.settings import Settings
+from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.run.experiment import Experiment
 from fedmunkey.simulations.run.kept_run import KeptRun
 from tests.simulations.whole_runs import RUN_SECONDS, expected_weights, started, wait_for
@@ -109,9 +111,12 @@ def test_what_cannot_be_resumed_is_refused(munkey_sim: MunkeySim, tmp_path: Path
 
 def test_changed_data_are_noticed(tmp_path: Path) -> None:
     kept = KeptRun(tmp_path)
-    kept.begin(Experiment("digits", None, 2, 1.0, None, [], {"seed": 3}, [], tmp_path, cores=1), "one digest")
+    asked = Experiment("digits", None, 2, 1.0, None, [], {"seed": 3}, [], tmp_path, cores=1)
+    asked = replace(asked, divide_by=DivideBy.SIZES, feature_shift=0.5)
+    kept.begin(asked, "one digest")
 
-    assert kept.read() == Experiment("digits", None, 2, 1.0, None, [], {"seed": 3}, [], tmp_path, cores=1)
+    assert kept.read() == asked
+    assert isinstance(kept.read().divide_by, DivideBy)
     kept.check_data("one digest")
     with pytest.raises(Exception, match="begun with other images or labels"):
         kept.check_data("another")

@@ -30,7 +30,11 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.consent import donate
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.federation.measurement import Measurement
+from fedmunkey.simulations.federation.partition import DivideBy
+from fedmunkey.simulations.reporting import run_tables
 from fedmunkey.simulations.reporting.document import validate
+from fedmunkey.simulations.reporting.markdown import render_markdown
+from fedmunkey.simulations.reporting.plain_words import division_words
 from fedmunkey.simulations.run.baselines import Baseline, BaselineResult
 from fedmunkey.simulations.run.deletions import CarriedOut
 from fedmunkey.simulations.run.experiment import Experiment
@@ -135,6 +139,31 @@ def test_document_follows_the_schema(found: dict[str, Any]) -> None:
     assert document["confidence"] == {"before": [0.8, 0.9], "after": [0.4, 0.5], "oracle": [0.3, 0.4], "test": []}
     # The concentration of the split is infinite, which JSON has no word for.
     assert document["alpha"] is None
+
+
+def from_source(hospital: Hospital, source: str) -> Hospital:
+    records = hospital.given.records
+    records = dataclasses.replace(records, sources=np.full(len(records), source))
+    return dataclasses.replace(hospital, given=dataclasses.replace(hospital.given, records=records))
+
+
+def test_report_says_how_hospitals_were_divided_and_which_scanner_each_has(found: dict[str, Any]) -> None:
+    hospitals = [from_source(hospital, f"ward-{place}") for place, hospital in enumerate(found["hospitals"])]
+    experiment = dataclasses.replace(found["experiment"], alpha=1.0, divide_by=DivideBy.SOURCES, feature_shift=0.5)
+
+    document = run_document(**{**found, "experiment": experiment, "hospitals": hospitals})
+    plain = run_document(**found)
+
+    validate(document)
+    assert document["division"] == {"by": "sources", "feature_shift": 0.5}
+    assert division_words(document) == "divided by source, feature shift 0.5"
+    assert division_words(plain) == "alpha = inf"
+    assert run_tables.hospital_headings(document)[-2:] == ("sources", "scanner (gain, offset, blur)")
+    rows = run_tables.hospital_rows(document)
+    assert [row[-2] for row in rows] == [f"ward-{number}" for number in range(len(hospitals))]
+    assert len({row[-1] for row in rows}) == len(hospitals)
+    assert run_tables.hospital_headings(plain) == run_tables.HOSPITALS
+    assert render_markdown(document).count("ward-") == len(hospitals)
 
 
 @pytest.mark.parametrize("changes", [{}, {"guarantee": "certified", "epsilon": math.inf}])
@@ -356,9 +385,9 @@ def test_deletion_table_shows_the_loss_of_a_record_and_of_a_subject_that_had_mor
     assert row(lines, "in all")[0] == f"epsilon 1.51 for 1 record{subject}"
 
 
-@pytest.mark.parametrize(("seconds", "told"), [((0.25,), "1 request, 2"), ((0.25, 0.25), "2 requests, 4")])
+@pytest.mark.parametrize(("seconds", "told"), [((0.25,), "1 request, 2"), ((0.25, 0.125), "2 requests, 4")])
 def test_deletion_is_told_in_one_line(seconds: tuple[float, ...], told: str) -> None:
-    line = f"before round 2: site:2@2 over gRPC: {told} entries gone in {sum(seconds):.2f} s (empirical)"
+    line = f"before round 2: site:2@2 over gRPC: {told} entries gone in {max(seconds):.2f} s (empirical)"
 
     assert carried_out(*seconds).summary == line
     assert deletion().summary.endswith("0 entries gone in 0.00 s")
