@@ -20,6 +20,7 @@ from fedmunkey.simulations.attacks.shadows import FEWEST_SHADOWS
 from fedmunkey.simulations.audit.document import audit_document
 from fedmunkey.simulations.audit.trial import Trial, attempt
 from fedmunkey.simulations.federation.consent import parse_share
+from fedmunkey.simulations.federation.division_options import DivideByOption, FeatureShiftOption
 from fedmunkey.simulations.federation.encoded_set import load_encoded
 from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.forget_sets.question import Question
@@ -30,9 +31,7 @@ from fedmunkey.simulations.programs.options import (
     BudgetOption,
     DataDirOption,
     DataOption,
-    DivideByOption,
     EpsilonOption,
-    FeatureShiftOption,
     ForgetOption,
     HospitalsOption,
     SeedsOption,

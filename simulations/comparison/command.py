@@ -22,6 +22,7 @@ from fedmunkey.simulations.comparison.jobs import all_jobs, run_jobs
 from fedmunkey.simulations.comparison.kept_cells import KeptCells
 from fedmunkey.simulations.comparison.presets import PRESETS, Preset
 from fedmunkey.simulations.federation.consent import parse_share
+from fedmunkey.simulations.federation.division_options import DivideByOption, FeatureShiftOption
 from fedmunkey.simulations.federation.encoded_set import EncodedSet, load_encoded
 from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.federation.sources import load_dataset
@@ -31,8 +32,6 @@ from fedmunkey.simulations.programs.options import (
     AlphaOption,
     BudgetOption,
     DataDirOption,
-    DivideByOption,
-    FeatureShiftOption,
     ForgetOption,
     HospitalsOption,
     SeedsOption,

@@ -7,8 +7,6 @@ from typing import Annotated
 
 import typer
 
-from fedmunkey.simulations.federation.partition import DivideBy
-
 DataOption = Annotated[
     str, typer.Option("--data", help="digits, a MedMNIST-layout .npz by path, or a MedMNIST name (downloads it).")
 ]
@@ -21,22 +19,6 @@ AlphaOption = Annotated[
     float,
     typer.Option(
         "--alpha", help="How alike hospitals are (Dirichlet, see --divide-by): 0.1 very different, inf the same."
-    ),
-]
-DivideByOption = Annotated[
-    DivideBy,
-    typer.Option(
-        "--divide-by",
-        help="What hospitals differ in: their labels, their sizes, or the sources that a file names (train_sources).",
-    ),
-]
-FeatureShiftOption = Annotated[
-    float,
-    typer.Option(
-        "--feature-shift",
-        min=0,
-        max=1,
-        help="How much hospitals' scanners differ in brightness, contrast and blur: 0 not at all, 1 the most.",
     ),
 ]
 BudgetOption = Annotated[

@@ -17,15 +17,14 @@ from fedmunkey.common.programs.options import EncoderOption, JsonOption, Setting
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.federation.consent import parse_share
+from fedmunkey.simulations.federation.division_options import DivideByOption, FeatureShiftOption
 from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.programs.machine import usable_cores
 from fedmunkey.simulations.programs.options import (
     AlphaOption,
     DataDirOption,
     DataOption,
-    DivideByOption,
     EpsilonOption,
-    FeatureShiftOption,
     HospitalsOption,
 )
 from fedmunkey.simulations.programs.progress import Progress
