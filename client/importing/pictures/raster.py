@@ -112,7 +112,9 @@ def _checked_depth(values: Pixels, *, deep: bool) -> Pixels:
 
 
 def _opaque(image: Image.Image) -> Pixels:
-    if image.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+    width, height = image.size
+    strips = (image.crop((0, rows.start, width, rows.stop)) for rows in row_blocks(height, width))
+    if any(strip.convert("RGBA").getchannel("A").getextrema() != (255, 255) for strip in strips):
         # What shows through would be a choice of ours.
         raise UnusablePicture("the picture is partly transparent; save it without an alpha channel")
     return _strips(image, "L" if image.mode in _GREY_WITH_ALPHA else "RGB")
