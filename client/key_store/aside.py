@@ -21,9 +21,12 @@ def folder_aside(parent: Path, purpose: str) -> Iterator[Path]:
     """Give a folder that is gone when the context ends, or at the next `sweep` after a kill."""
     while True:
         made = Path(tempfile.mkdtemp(prefix=f".{purpose}-", dir=parent))
-        opened = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # Another process may sweep it before it is locked, and before it is opened.
+        try:
+            opened = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
         fcntl.flock(opened, fcntl.LOCK_EX)
-        # Another process may have swept it before it was locked.
         if made.exists():
             break
         os.close(opened)

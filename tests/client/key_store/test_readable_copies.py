@@ -6,8 +6,10 @@ import fcntl
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +74,27 @@ def test_folder_that_was_swept_before_it_was_locked_is_made_again(
 
     with folder_aside(tmp_path, "verifying") as made:
         assert list(tmp_path.iterdir()) == [made.parent]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_that_was_swept_before_it_was_opened_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent opens the key store at the moment at which a backup begins."""
+    make, made_first = tempfile.mkdtemp, list[str]()
+
+    def mkdtemp(**options: Any) -> str:
+        made = str(make(**options))
+        if not made_first:
+            made_first.append(made)
+            sweep(tmp_path)
+        return made
+
+    monkeypatch.setattr("fedmunkey.client.key_store.aside.tempfile.mkdtemp", mkdtemp)
+
+    with folder_aside(tmp_path, "backing-up") as made:
+        assert list(tmp_path.iterdir()) == [made.parent]
+        assert str(made.parent) not in made_first
     assert list(tmp_path.iterdir()) == []
 
 
