@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +36,8 @@ def measured_process(
             line = process.stdout.readline()
             if not line:
                 raise FederationStopped(f"{log.name} did not start: {log.read_text()}")
+            # What it says later is read as well: whoever writes into a full pipe waits.
+            threading.Thread(target=deque, args=(process.stdout, 0), daemon=True).start()
             yield process.pid, line
         finally:
             process.terminate()
