@@ -72,7 +72,7 @@ audit-dependencies: $(AUDIT)/.installed  ## Known vulnerabilities of exactly wha
 	$(AUDIT)/bin/pip-audit --path "$$($(AUDIT)/site/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
 hashes: $(VENV)/.installed  ## requirements.txt: what a site or a coordinator installs, each file with its hash, from your package index.
-	$(BIN)/uv pip compile pyproject.toml --constraint constraints.txt --generate-hashes --no-header --quiet \
+	$(BIN)/uv pip compile pyproject.toml $(EXTRAS:%=--extra %) --constraint constraints.txt --generate-hashes --no-header --quiet \
 		$(UV_OPTIONS) --output-file requirements.txt
 
 docs: $(VENV)/.installed  ## The references of settings and commands.
@@ -100,5 +100,5 @@ $(AUDIT)/.installed: pyproject.toml constraints.txt
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7,<3' 'cyclonedx-bom>=7,<8'
 	$(PYTHON) -m venv --without-pip $(AUDIT)/site
 	$(AUDIT)/bin/python -m pip --python $(AUDIT)/site/bin/python install --quiet --disable-pip-version-check \
-		--constraint constraints.txt .
+		--constraint constraints.txt '.[certified,postgresql]'
 	touch $@
