@@ -98,12 +98,13 @@ class SiteFolder:
         Raises `InvalidProof` if there are none although the site has joined a federation: it never becomes one that
         carries out what anybody asks for because a file was lost.
         """
-        if not self.trust.exists() and self.identity.exists():
+        checks = self.trust.exists()
+        if not checks and self.identity.exists():
             raise InvalidProof(
                 f"{self.trust} is missing, and a site that has joined carries out no order without it; put its copy "
                 "back, or trust officers and the log again with munkey-client trust add --in the site's folder"
             )
-        return self.trust.exists()
+        return checks
 
     @property
     def shared_weights(self) -> Path:

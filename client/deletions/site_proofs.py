@@ -61,7 +61,7 @@ class SiteProofs:
     def carry_out_all(self, orders: Sequence[DeletionOrder]) -> list[Acknowledgement]:
         """Carry out or refuse several orders, which wait for the disk together; raises as `carry_out` does."""
         self._checks()
-        last = self._store.orders.last
+        last = 0 if self._key is None else self._store.orders.last
         opened = {order.number: OpenedRequest.of(order.request) for order in orders}
         try:
             answers = self._store.orders.apply_all(orders, lambda order: self._hear(order, opened[order.number]))

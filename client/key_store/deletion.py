@@ -12,6 +12,7 @@ from dataclasses import replace
 from fedmunkey.client.key_store.answers import is_answered, read_answers, repeat_answer, write_refusal
 from fedmunkey.client.key_store.database import StoreDatabase
 from fedmunkey.client.key_store.on_disk.journal import Kept, Row
+from fedmunkey.client.key_store.on_disk.reference_hashes import commitment_to
 from fedmunkey.client.key_store.on_disk.remembering import known_tombstones
 from fedmunkey.client.key_store.on_disk.schema import (
     explaining_locks,
@@ -78,7 +79,8 @@ def _apply_together(
     told: dict[Kept, list[Row]] = {Kept.REMEMBERED: [], Kept.TARGETS: []}
     everything = isinstance(orders[0].request.target, WholeSite)
     # What brings a deletion to the disk is that the log is emptied, before keys are destroyed and an answer is given.
-    held = any(holds_any(connection, order.request.target, database.reference_hashes) for order in orders)
+    named = {order.number: database.reference_hashes.of_target(order.request.target) for order in orders}
+    held = any(holds_any(connection, order.request.target, named[order.number]) for order in orders)
     with explaining_locks(), not_following_references(connection) if everything else nullcontext():
         with not_waiting_for_disk(connection) if held else nullcontext(), writing(connection):
             for order in orders:
@@ -91,9 +93,9 @@ def _apply_together(
                     write_refusal(connection, order, heard.request, heard.objection)
                     refused.add(order.number)
                     continue
-                buried = remove(database, privacy, order, heard)
+                buried = remove(database, privacy, order, named[order.number], heard)
                 told[Kept.REMEMBERED] += [(hash_, influence.value, 1) for hash_, influence in buried.items()]
-                commitment = database.reference_hashes.commitment(order.request.target)
+                commitment = commitment_to(named[order.number])
                 told[Kept.TARGETS].append((order.request.request_id, commitment, heard.request))
                 hit(Failpoint.APPLY_BEFORE_COMMIT)
         applied = [order.number for order in orders if order.number not in refused]

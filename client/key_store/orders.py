@@ -83,9 +83,10 @@ class AppliedOrders:
             If an order is for another site, skips one, or another process keeps the log from being emptied or has set
             answers aside. All of the orders can be applied again; where the transaction failed, none was applied.
         """
-        self._check_turns(orders)
-        self._make_place(orders)
-        self._tell_targets(orders)
+        last = self.last
+        self._check_turns(orders, last)
+        self._make_place(orders, last)
+        self._tell_targets(orders, last)
         answers = apply_orders(self._database, self._privacy, orders, hear)
         if [answer.number for answer in answers] != [order.number for order in orders]:
             raise KeyStoreError(
@@ -184,10 +185,12 @@ class AppliedOrders:
         """Search all files under some folders for the bytes of what an order deleted, as `erasure_check` says."""
         return check_erasure(self._database, number, folders, progress)
 
-    def _make_place(self, orders: Sequence[DeletionOrder]) -> None:
+    def _make_place(self, orders: Sequence[DeletionOrder], last: int) -> None:
         """Set aside what was applied under numbers that stand for other requests by now."""
+        if orders[0].number > last:
+            return
         query = "SELECT request_id, request FROM applied_orders WHERE number = ?"
-        was = self.request_ids() if orders[0].number <= self.last else {}
+        was = self.request_ids()
         for order in orders:
             row = self._connection.execute(query, (order.number,)).fetchone()
             if row is None:
@@ -201,9 +204,9 @@ class AppliedOrders:
                 self.set_aside(order.number - 1, was)
                 return
 
-    def _tell_targets(self, orders: Sequence[DeletionOrder]) -> None:
+    def _tell_targets(self, orders: Sequence[DeletionOrder], last: int) -> None:
         """Tell the journal what orders named that were carried out before, where it was lost or has not been told."""
-        last, hashes = self.last, self._database.reference_hashes
+        hashes = self._database.reference_hashes
         heard = {order.number: OpenedRequest.of(order.request) for order in orders if order.number <= last}
         if not heard:
             return
@@ -224,9 +227,9 @@ class AppliedOrders:
         if rows:
             self._database.journal.add(Kept.TARGETS, *rows)
 
-    def _check_turns(self, orders: Sequence[DeletionOrder]) -> None:
+    def _check_turns(self, orders: Sequence[DeletionOrder], last: int) -> None:
         site = self._database.description.site
-        expected = self.last + 1
+        expected = last + 1
         for order in orders:
             if order.site != site:
                 raise KeyStoreError(f"order {order.number} is for {order.site}, this key store belongs to {site}")

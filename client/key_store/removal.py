@@ -22,7 +22,6 @@ from fedmunkey.client.key_store.on_disk.influence import (
     recall_all,
 )
 from fedmunkey.client.key_store.on_disk.journal import Journal
-from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.on_disk.schema import CONTENTS
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.residue import MOST_FINGERPRINTED, Residue, fingerprint, spread
@@ -92,16 +91,17 @@ def remove(
     database: StoreDatabase,
     privacy: PrivacyAccount,
     order: DeletionOrder,
+    named: Sequence[bytes],
     heard: Hearing,
 ) -> dict[bytes, Influence]:
     """Delete what an order names, leave tombstones and write its answer down, within the caller's transaction.
 
-    Returns the tombstones, which the journal has to know as well before the answer is given.
+    `named` is what `ReferenceHashes.of_target` gives for it. Returns the tombstones, which the journal has to know as
+    well before the answer is given.
     """
     connection = database.connection
     target, hashes = order.request.target, database.reference_hashes
-    found = _select(connection, target, hashes)
-    named = hashes.of_target(target)
+    found = _select(connection, target, named)
     remembered = recall_all(connection, database.journal, named)
     answer = _answer(connection, order, found, remembered, database.description)
     lacking = _may_lack_records(database)
@@ -147,10 +147,10 @@ def remove(
 def _may_lack_records(database: StoreDatabase) -> bool:
     """Return whether the site may have held what this store does not, yet: it is restored, or made anew and empty."""
     query = (
-        "SELECT EXISTS (SELECT 1 FROM tombstones WHERE hash = ?) "
-        "AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'records')"
+        "SELECT (SELECT restored FROM description) OR (EXISTS (SELECT 1 FROM tombstones WHERE hash = ?) "
+        "AND NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'records'))"
     )
-    return database.is_restored or bool(database.connection.execute(query, (ONCE_HELD,)).fetchone()[0])
+    return bool(database.connection.execute(query, (ONCE_HELD,)).fetchone()[0])
 
 
 def _has_tombstones_of(journal: Journal, request: bytes) -> bool:
@@ -159,13 +159,13 @@ def _has_tombstones_of(journal: Journal, request: bytes) -> bool:
     return keys == 1 and journal.find_answer(request) is not None
 
 
-def holds_any(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> bool:
-    """Return whether there is a record that a target names."""
+def holds_any(connection: sqlite3.Connection, target: Target, named: Sequence[bytes]) -> bool:
+    """Return whether there is a record that a target names, by `ReferenceHashes.of_target`."""
     if isinstance(target, WholeSite):
         return connection.execute("SELECT 1 FROM records LIMIT 1").fetchone() is not None
     column = "record_hash" if isinstance(target, Records) else "subject_hash"
     query = f"SELECT 1 FROM records WHERE {column} = ? LIMIT 1"  # noqa: S608 (names of columns)
-    return any(connection.execute(query, (hash_,)).fetchone() for hash_ in hashes.of_target(target))
+    return any(connection.execute(query, (hash_,)).fetchone() for hash_ in named)
 
 
 def _again(before: Acknowledgement | None, answer: Acknowledgement) -> Acknowledgement | None:
@@ -237,17 +237,14 @@ def _entries(found: Sequence[_Held]) -> int:
     return sum(held.split == "train" for held in found)
 
 
-def _select(connection: sqlite3.Connection, target: Target, hashes: ReferenceHashes) -> list[_Held]:
-    """Return every record that a target names."""
+def _select(connection: sqlite3.Connection, target: Target, named: Sequence[bytes]) -> list[_Held]:
+    """Return every record that a target names, by `ReferenceHashes.of_target`."""
     columns = "SELECT entry, record_hash, subject_hash, split, influence, image_hash FROM records"
     if isinstance(target, Records):
-        queries = (
-            connection.execute(f"{columns} WHERE record_hash = ?", (hashes.record(reference),)).fetchone()
-            for reference in sorted(target.references)
-        )
+        queries = (connection.execute(f"{columns} WHERE record_hash = ?", (hash_,)).fetchone() for hash_ in named)
         return [_Held(*row) for row in queries if row is not None]
     if isinstance(target, Subject):
-        rows = connection.execute(f"{columns} WHERE subject_hash = ?", (hashes.subject(target.reference),))
+        rows = connection.execute(f"{columns} WHERE subject_hash = ?", tuple(named))
     else:
         rows = connection.execute(columns)
     return [_Held(*row) for row in rows.fetchall()]

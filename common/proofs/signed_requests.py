@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from fedmunkey.common.deletions.words import (
     FORMER_OFFICER,
@@ -179,7 +180,7 @@ class OpenedRequest:
         """Whether the request is the one that its digest stands for, and not an altered copy with its signature."""
         return self.terms is not None or not self.request.signature
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """The 32 bytes by which receipts name the request: SHA-256 of what was signed.
 

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    ColumnElement,
     Connection,
     Engine,
-    String,
-    and_,
-    bindparam,
     create_engine,
     event,
-    func,
     text,
 )
 from sqlalchemy.engine import URL, make_url
@@ -102,29 +93,6 @@ def announce(connection: Connection) -> None:
     """Tell other processes, once the transaction is on disk, that sites may have new orders; only PostgreSQL can."""
     if connection.dialect.name == POSTGRESQL:
         connection.execute(_ANNOUNCE)
-
-
-def among(
-    connection: Connection, first: Any, second: Any, pairs: Collection[tuple[str | int, int]]
-) -> tuple[ColumnElement[bool], dict[str, Any]]:
-    """Return the condition that two columns are one of some pairs, and the parameters of a statement that has it.
-
-    For a list of pairs (`(site, number) IN ((...), ...)`) SQLite would read the whole table. Joined with a table that
-    is made of the list, both databases look each pair up through the index, and the statement is the same however
-    many there are. Each pair finds its rows once.
-    """
-    distinct = list(dict.fromkeys(pairs))
-    if connection.dialect.name == SQLITE:
-        rows = func.json_each(bindparam("pairs", type_=String)).table_valued("value", name="pairs")
-        parts: list[ColumnElement[Any]] = [func.json_extract(rows.c.value, path) for path in ("$[0]", "$[1]")]
-        values: dict[str, Any] = {"pairs": json.dumps(distinct)}
-    else:
-        kind = String if isinstance(first.type, String) else BigInteger
-        table = func.unnest(bindparam("firsts", type_=ARRAY(kind)), bindparam("seconds", type_=ARRAY(BigInteger)))
-        columns = table.table_valued("first", "second").render_derived(name="pairs").c
-        parts = [columns.first, columns.second]
-        values = {"firsts": [pair[0] for pair in distinct], "seconds": [pair[1] for pair in distinct]}
-    return and_(first == parts[0], second == parts[1]), values
 
 
 class Announcements:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, Row, insert, select, update
+from sqlalchemy import BindParameter, Row, bindparam, insert, select, update
 
 from fedmunkey.common.deletions.renewals import ReleasedWeights
 from fedmunkey.common.deletions.states import RequestState, SiteState
@@ -15,7 +15,7 @@ from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.errors import DeletionConflict, FedmunkeyError, InvalidDeletion, UnknownDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.settings.settings import RENEW_DAYS
-from fedmunkey.server.database.connection import among
+from fedmunkey.server.database.pairs import PairQuery
 from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, OrderRow, RequestRow, SiteRow
 from fedmunkey.server.ledger.renewals import (
     check_contributions,
@@ -29,6 +29,35 @@ from fedmunkey.server.ledger.renewals import (
 )
 from fedmunkey.server.ledger.writer import Transaction
 from fedmunkey.server.transparency_log.leaves import Leaf, append_leaves, leaf_of_receipt
+
+_ORDERS = PairQuery(
+    select(OrderRow.site, OrderRow.number, OrderRow.state, OrderRow.request, RequestRow.request_id).join(
+        RequestRow, OrderRow.request == RequestRow.number
+    ),
+    OrderRow.site,
+    OrderRow.number,
+)
+_PENDING = PairQuery(
+    select(OrderRow.site, OrderRow.number, OrderRow.request).where(OrderRow.state == SiteState.PENDING.value),
+    OrderRow.site,
+    OrderRow.number,
+)
+_ANSWERS = PairQuery(
+    select(AcknowledgementRow.site, AcknowledgementRow.number, AcknowledgementRow.document),
+    AcknowledgementRow.site,
+    AcknowledgementRow.number,
+)
+_AMONG: BindParameter[Any] = bindparam("requests", expanding=True)
+_IS_OPEN = select(OrderRow.number).where(OrderRow.request == RequestRow.number, ORDER_IS_OPEN).exists()
+_SETTLING = select(
+    RequestRow.number, RequestRow.state, RequestRow.submitted_at, RequestRow.renew_by, _IS_OPEN.label("is_open")
+).where(RequestRow.number.in_(_AMONG))
+_STATES = (
+    select(OrderRow.request, OrderRow.state)
+    .where(OrderRow.request.in_(_AMONG))
+    .group_by(OrderRow.request, OrderRow.state)
+)
+_RENEW_BY = update(RequestRow).where(RequestRow.number == bindparam("of_request")).values(renew_by=bindparam("by"))
 
 
 @dataclass(frozen=True)
@@ -92,11 +121,7 @@ def acknowledge(transaction: Transaction, answers: Sequence[Answer]) -> list[Fed
 def note_delivered(transaction: Transaction, notes: Sequence[Delivered]) -> list[None]:
     """Write that orders were sent; those that have been answered meanwhile stay as they are."""
     sent = [order for note in notes for order in note.orders]
-    chosen, values = among(transaction.connection, OrderRow.site, OrderRow.number, sent)
-    statement = select(OrderRow.site, OrderRow.number, OrderRow.request).where(
-        chosen, OrderRow.state == SiteState.PENDING.value
-    )
-    for row in transaction.connection.execute(statement, values).all():
+    for row in _PENDING.rows(transaction.connection, sent):
         transaction.move_order(row.request, row.site, row.number, SiteState.PENDING, SiteState.DELIVERED)
     return [None] * len(notes)
 
@@ -154,25 +179,12 @@ def settle(
     where one refused or left, the others' part is due as soon.
     """
     transaction.flush()
+    rows = transaction.connection.execute(_SETTLING, {"requests": list(requests)}).all()
     # Of a thousand sites' orders, all are read once, when the last of them is answered, and not at each answer.
-    is_open = select(OrderRow.number).where(OrderRow.request == RequestRow.number, ORDER_IS_OPEN).exists()
-    rows = transaction.connection.execute(
-        select(
-            RequestRow.number,
-            RequestRow.state,
-            RequestRow.submitted_at,
-            RequestRow.renew_by,
-            is_open.label("is_open"),
-        ).where(RequestRow.number.in_(requests))
-    ).all()
-    counted = transaction.connection.execute(
-        select(OrderRow.request, OrderRow.state)
-        .where(OrderRow.request.in_([row.number for row in rows if not row.is_open]))
-        .group_by(OrderRow.request, OrderRow.state)
-    )
     states: dict[int, set[SiteState]] = {row.number: {SiteState.PENDING} for row in rows if row.is_open}
-    for found in counted.all():
-        states.setdefault(found.request, set()).add(SiteState(found.state))
+    if ended := [row.number for row in rows if not row.is_open]:
+        for found in transaction.connection.execute(_STATES, {"requests": ended}):
+            states.setdefault(found.request, set()).add(SiteState(found.state))
     some = (RequestState.COMPLETED, RequestState.PARTIAL)
     done = [row.number for row in rows if RequestState.of(states[row.number]) in some]
     owing: dict[int, datetime] = {}
@@ -184,9 +196,8 @@ def settle(
             after = RequestState.ERASED if after is RequestState.COMPLETED else after
             # A site that comes back may owe anew what was renewed before.
             if row.renew_by is None or before is RequestState.DISPATCHED:
-                values = {"renew_by": owing[row.number] + renew}
-                chosen = update(RequestRow).where(RequestRow.number == row.number)
-                transaction.connection.execute(chosen.values(values))
+                by = {"of_request": row.number, "by": owing[row.number] + renew}
+                transaction.connection.execute(_RENEW_BY, by)
         # What is late stays late until it ends.
         if before is after or (before is RequestState.OVERDUE and not after.final):
             continue
@@ -195,26 +206,15 @@ def settle(
 
 
 def _find_orders(transaction: Transaction, answers: Sequence[Acknowledgement]) -> dict[tuple[str, int], Row[Any]]:
-    pairs = [(answer.site, answer.number) for answer in answers]
-    chosen, values = among(transaction.connection, OrderRow.site, OrderRow.number, pairs)
-    statement = (
-        select(OrderRow.site, OrderRow.number, OrderRow.state, OrderRow.request, RequestRow.request_id)
-        .join(RequestRow, OrderRow.request == RequestRow.number)
-        .where(chosen)
-    )
-    found: CursorResult[Any] = transaction.connection.execute(statement, values)
-    return {(row.site, row.number): row for row in found}
+    rows = _ORDERS.rows(transaction.connection, [(answer.site, answer.number) for answer in answers])
+    return {(row.site, row.number): row for row in rows}
 
 
 def _find_answers(
     transaction: Transaction, keys: Collection[tuple[str, int]]
 ) -> dict[tuple[str, int], Acknowledgement]:
-    if not keys:
-        return {}
-    chosen, values = among(transaction.connection, AcknowledgementRow.site, AcknowledgementRow.number, keys)
-    columns = (AcknowledgementRow.site, AcknowledgementRow.number, AcknowledgementRow.document)
-    found = transaction.connection.execute(select(*columns).where(chosen), values)
-    return {(row.site, row.number): Acknowledgement.from_json(row.document) for row in found}
+    rows = _ANSWERS.rows(transaction.connection, keys)
+    return {(row.site, row.number): Acknowledgement.from_json(row.document) for row in rows}
 
 
 def _fault(answer: Acknowledgement, order: Row[Any] | None, known: Acknowledgement | None) -> FedmunkeyError | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select
 
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution, StillHeld
 from fedmunkey.common.deletions.states import RequestState, SiteState
@@ -24,6 +24,16 @@ from fedmunkey.server.database.tables import (
     RequestRow,
 )
 from fedmunkey.server.transparency_log.leaves import Leaf, leaf_of_release
+
+_LAST_RELEASE = select(func.max(ReleaseRow.number))
+_OWED = (
+    select(OrderRow.request, AcknowledgementRow.document, AcknowledgementRow.acknowledged_at, RequestRow.renew_by)
+    .join(AcknowledgementRow, ANSWERS_ORDER)
+    .join(RequestRow, RequestRow.number == OrderRow.request)
+    .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == bindparam("of")))
+    .where(OrderRow.state == SiteState.ERASED.value, OrderRow.number > ContributionRow.last_order)
+)
+_OWED_BY = _OWED.where(OrderRow.request.in_(bindparam("requests", expanding=True)))
 
 
 @dataclass(frozen=True)
@@ -73,22 +83,15 @@ def read_owed(
 
     A site that did not take part in the release has nothing in it.
     """
-    of = select(func.max(ReleaseRow.number)).scalar_subquery() if release is None else release
-    query = (
-        select(
-            OrderRow.request,
-            AcknowledgementRow.document,
-            AcknowledgementRow.acknowledged_at,
-            RequestRow.renew_by,
-        )
-        .join(AcknowledgementRow, ANSWERS_ORDER)
-        .join(RequestRow, RequestRow.number == OrderRow.request)
-        .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == of))
-        .where(OrderRow.state == SiteState.ERASED.value, OrderRow.number > ContributionRow.last_order)
+    if release is None:
+        # Most sites promise something else, and nothing was ever solved for.
+        release = connection.scalar(_LAST_RELEASE)
+    if release is None:
+        return
+    query, values = (
+        (_OWED, {"of": release}) if requests is None else (_OWED_BY, {"of": release, "requests": list(requests)})
     )
-    if requests is not None:
-        query = query.where(OrderRow.request.in_(requests))
-    for row in connection.execute(query):
+    for row in connection.execute(query, values):
         answer = json.loads(row.document)
         if answer["entries"] and answer["guarantee"] == Guarantee.EXACT.value:
             yield Owed(row.request, int(answer["entries"]), row.acknowledged_at, row.renew_by)

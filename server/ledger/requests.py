@@ -31,6 +31,12 @@ from fedmunkey.server.transparency_log.leaves import append_leaves, leaf_of_requ
 _SET_LAST_NUMBER = (
     update(SiteRow).where(SiteRow.name == bindparam("of_site")).values(last_number=bindparam("to_number"))
 )
+_INSERT_REQUEST = insert(RequestRow).returning(RequestRow.number, sort_by_parameter_order=True)
+_KNOWN = select(*RequestRow.__table__.columns).where(
+    RequestRow.request_id.in_(bindparam("request_ids", expanding=True))
+)
+_MEMBERS = select(SiteRow.name, SiteRow.last_number).where(SiteRow.left_at.is_(None))
+_MEMBERS_NAMED = _MEMBERS.where(SiteRow.name.in_(bindparam("names", expanding=True)))
 _STEPS = (RequestState.RECEIVED, RequestState.VERIFIED, RequestState.DISPATCHED)
 
 
@@ -176,8 +182,7 @@ def _insert_requests(transaction: Transaction, entries: Sequence[Entry]) -> list
         }
         for entry in entries
     ]
-    statement = insert(RequestRow).returning(RequestRow.number, sort_by_parameter_order=True)
-    numbers = list(transaction.connection.scalars(statement, heads))
+    numbers = list(transaction.connection.scalars(_INSERT_REQUEST, heads))
     blocks = [
         {"request": number, "first": first, "block": b"".join(references[first : first + BLOCK])}
         for number, entry in zip(numbers, entries, strict=True)
@@ -190,19 +195,18 @@ def _insert_requests(transaction: Transaction, entries: Sequence[Entry]) -> list
 
 
 def _find_known(transaction: Transaction, request_ids: Collection[str]) -> dict[str, Row[Any]]:
-    found = transaction.connection.execute(
-        select(*RequestRow.__table__.columns).where(RequestRow.request_id.in_(set(request_ids)))
-    )
+    found = transaction.connection.execute(_KNOWN, {"request_ids": list(set(request_ids))})
     return {row.request_id: row for row in found}
 
 
 def _find_sites(transaction: Transaction, entries: Sequence[Entry]) -> dict[str, int]:
     """Return the sites that requests may concern, all that are in the federation or fewer, with their last numbers."""
-    statement = select(SiteRow.name, SiteRow.last_number).where(SiteRow.left_at.is_(None))
-    if not any(entry.sites is None and addresses_everyone(entry.request) for entry in entries):
+    if any(entry.sites is None and addresses_everyone(entry.request) for entry in entries):
+        rows = transaction.connection.execute(_MEMBERS)
+    else:
         named = {name for entry in entries for name in _names(entry)} - {OFFICER}
-        statement = statement.where(SiteRow.name.in_(named))
-    return {row.name: row.last_number for row in transaction.connection.execute(statement)}
+        rows = transaction.connection.execute(_MEMBERS_NAMED, {"names": list(named)})
+    return {row.name: row.last_number for row in rows}
 
 
 def _names(entry: Entry) -> set[str]:

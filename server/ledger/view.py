@@ -22,7 +22,7 @@ from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, ServiceUn
 from fedmunkey.common.proofs.restored_log import RestoredLog
 from fedmunkey.common.service.deletion_service import StatusPage
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, check_page_size
-from fedmunkey.server.database.connection import among
+from fedmunkey.server.database.pairs import PairQuery
 from fedmunkey.server.database.tables import (
     ANSWERS_ORDER,
     ORDER_IS_OPEN,
@@ -40,6 +40,12 @@ from fedmunkey.server.transparency_log.leaves import read_restored
 
 PAGE_REFERENCES = 100 * MAXIMUM_REFERENCES
 """Records that the requests of one page name in all, so that the page fits into one message."""
+
+_SIGNATURES = PairQuery(
+    select(OrderRow.site, OrderRow.number, RequestRow.signature).join(OrderRow, OrderRow.request == RequestRow.number),
+    OrderRow.site,
+    OrderRow.number,
+)
 
 
 @dataclass(frozen=True)
@@ -248,10 +254,7 @@ class LedgerView:
         Orders that are not in the ledger are left out.
         """
         with self._reading() as connection:
-            chosen, values = among(connection, OrderRow.site, OrderRow.number, orders)
-            columns = (OrderRow.site, OrderRow.number, RequestRow.signature)
-            statement = select(*columns).join(OrderRow, OrderRow.request == RequestRow.number).where(chosen)
-            rows = connection.execute(statement, values).all()
+            rows = _SIGNATURES.rows(connection, orders)
         return {(row.site, row.number): row.signature or b"" for row in rows}
 
     def rounds(self) -> tuple[tuple[int, datetime], ...]:

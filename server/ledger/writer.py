@@ -38,6 +38,8 @@ _SET_ORDER = (
     .values(state=bindparam("to_state"), reason=bindparam("with_reason"))
 )
 
+_INSERT_EVENT = insert(EventRow)
+
 
 @dataclass(frozen=True)
 class Event:
@@ -106,7 +108,7 @@ class Transaction:
         if rows := self.events[self._recorded :]:
             self._recorded = len(self.events)
             self.connection.execute(
-                insert(EventRow),
+                _INSERT_EVENT,
                 [
                     {
                         "at": event.at,

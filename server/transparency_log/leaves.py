@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.common.proofs.log_heads import card_leaf, receipt_leaf, request_leaf, restored_leaf
@@ -20,6 +20,15 @@ from fedmunkey.server.database.log_tables import LogLeafRow, LogNodeRow, LogSize
 LOST_NODE = "the log lacks a node; restore the ledger's database from a backup"
 
 _NAMES_AT_ONCE = 500
+
+_SIZE = select(LogSizeRow.size)
+_SET_SIZE = update(LogSizeRow).values(size=bindparam("new_size"))
+_NAMED = select(LogLeafRow.kind, LogLeafRow.name, LogLeafRow.content).where(
+    LogLeafRow.kind == bindparam("of_kind"), LogLeafRow.name.in_(bindparam("names", expanding=True))
+)
+_NODE = select(LogNodeRow.hash).where(
+    LogNodeRow.level == bindparam("level"), LogNodeRow.position == bindparam("position")
+)
 
 
 class LeafKind(StrEnum):
@@ -102,7 +111,7 @@ def append_leaves(connection: Connection, leaves: Sequence[Leaf]) -> list[bytes]
     """
     if not leaves:
         return []
-    size = connection.scalar(select(LogSizeRow.size)) or 0
+    size = connection.scalar(_SIZE) or 0
     held = _held(connection, leaves)
     nodes: dict[Node, bytes] = {}
     rows = []
@@ -121,22 +130,19 @@ def append_leaves(connection: Connection, leaves: Sequence[Leaf]) -> list[bytes]
             insert(LogNodeRow),
             [{"level": level, "position": position, "hash": node} for (level, position), node in nodes.items()],
         )
-        connection.execute(update(LogSizeRow).values(size=size))
+        connection.execute(_SET_SIZE, {"new_size": size})
     return [held[leaf.kind.value, leaf.name] for leaf in leaves]
 
 
 def _held(connection: Connection, leaves: Sequence[Leaf]) -> dict[tuple[str, str], bytes]:
     """Return the contents that the log has under the kinds and names of some leaves."""
     held: dict[tuple[str, str], bytes] = {}
-    columns = (LogLeafRow.kind, LogLeafRow.name)
     for first in range(0, len(leaves), _NAMES_AT_ONCE):
         for kind in LeafKind:
             names = [leaf.name for leaf in leaves[first : first + _NAMES_AT_ONCE] if leaf.kind is kind]
             if names:
-                query = select(*columns, LogLeafRow.content).where(
-                    LogLeafRow.kind == kind.value, LogLeafRow.name.in_(names)
-                )
-                held |= {(row.kind, row.name): row.content for row in connection.execute(query)}
+                rows = connection.execute(_NAMED, {"of_kind": kind.value, "names": names})
+                held |= {(row.kind, row.name): row.content for row in rows}
     return held
 
 
@@ -145,9 +151,7 @@ def _add_nodes(connection: Connection, number: int, digest: bytes, nodes: dict[N
     level, position = 0, number
     nodes[level, position] = digest
     while position & 1:
-        left = nodes.get((level, position - 1)) or connection.scalar(
-            select(LogNodeRow.hash).where(LogNodeRow.level == level, LogNodeRow.position == position - 1)
-        )
+        left = nodes.get((level, position - 1)) or connection.scalar(_NODE, {"level": level, "position": position - 1})
         if left is None:
             raise ServiceUnavailable(LOST_NODE)
         digest = node_hash(left, digest)

@@ -24,8 +24,9 @@ from fedmunkey.common.proofs.merkle import (
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.proofs.signing.statements import read_envelope
-from fedmunkey.server.database.connection import among, have_to_itself
+from fedmunkey.server.database.connection import have_to_itself
 from fedmunkey.server.database.log_tables import LogHeadRow, LogLeafRow, LogNodeRow, LogSizeRow
+from fedmunkey.server.database.pairs import PairQuery
 from fedmunkey.server.transparency_log.leaves import (
     LOST_NODE,
     Leaf,
@@ -37,6 +38,10 @@ from fedmunkey.server.transparency_log.leaves import (
 
 MAXIMUM_INCLUSIONS = 100
 """Proofs that one question may ask for."""
+
+_NODES = PairQuery(
+    select(LogNodeRow.level, LogNodeRow.position, LogNodeRow.hash), LogNodeRow.level, LogNodeRow.position
+)
 
 
 class TransparencyLog:
@@ -149,11 +154,7 @@ class TransparencyLog:
         if not nodes:
             return [EMPTY_ROOT for _ in ranges]
         with self._reading() as connection:
-            chosen, values = among(connection, LogNodeRow.level, LogNodeRow.position, nodes)
-            rows = connection.execute(
-                select(LogNodeRow.level, LogNodeRow.position, LogNodeRow.hash).where(chosen), values
-            )
-            hashes = {(level, position): digest for level, position, digest in rows}
+            hashes = {(level, position): digest for level, position, digest in _NODES.rows(connection, nodes)}
         if hashes.keys() != nodes:
             raise ServiceUnavailable(LOST_NODE)
         return [range_hash(bounds, hashes.__getitem__) for bounds in ranges]

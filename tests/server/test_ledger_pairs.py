@@ -10,8 +10,8 @@ from sqlalchemy import event, select
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, SiteState, WholeSite
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
-from fedmunkey.server.database.connection import among
 from fedmunkey.server.database.log_tables import LogNodeRow
+from fedmunkey.server.database.pairs import PairQuery
 from fedmunkey.server.database.tables import OrderRow
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.transparency_log.leaves import Leaf, LeafKind
@@ -52,17 +52,13 @@ def answer(site: str, number: int) -> Acknowledgement:
 
 def test_pairs_find_their_rows_once_and_no_others(asked: Ledger) -> None:
     pairs = [("hospital-1", 1), ("hospital-2", 3), ("hospital-1", 1), ("hospital-1", 999), ("nobody", 1)]
+    orders = PairQuery(select(OrderRow.site, OrderRow.number), OrderRow.site, OrderRow.number)
+    nodes = PairQuery(select(LogNodeRow.hash), LogNodeRow.level, LogNodeRow.position)
     with asked.engine.connect() as connection:
-        chosen, values = among(connection, OrderRow.site, OrderRow.number, pairs)
-        rows = connection.execute(select(OrderRow.site, OrderRow.number).where(chosen), values).all()
-
-        assert sorted(map(tuple, rows)) == [("hospital-1", 1), ("hospital-2", 3)]
-
-        chosen, values = among(connection, OrderRow.site, OrderRow.number, [])
-        assert connection.execute(select(OrderRow.site).where(chosen), values).all() == []
-
-        chosen, values = among(connection, LogNodeRow.level, LogNodeRow.position, [(0, 2**40)])
-        assert connection.execute(select(LogNodeRow.hash).where(chosen), values).all() == []
+        for _ in range(2):
+            assert sorted(map(tuple, orders.rows(connection, pairs))) == [("hospital-1", 1), ("hospital-2", 3)]
+        assert orders.rows(connection, []) == []
+        assert nodes.rows(connection, [(0, 2**40)]) == []
 
 
 def test_no_whole_table_is_read_for_answers_deliveries_and_proofs(

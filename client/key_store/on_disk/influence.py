@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ EVERY_RECORD, EVERY_PERMANENT, ONCE_HELD, WHOEVER_WAS_HERE = (bytes([number]) * 
 The third stands for what an earlier store of the site has held and this one may not hold, the fourth, a tombstone, for
 what the whole site has had to forget and cannot name.
 """
+
+_TOGETHER = 500
+"""How many hashes one query names; SQLite has a limit to it."""
 
 
 def raise_influence(connection: sqlite3.Connection, entries: NDArray[np.int64], influence: Influence) -> None:
@@ -60,20 +64,30 @@ def lift(connection: sqlite3.Connection, hash_: bytes) -> Influence:
     return Influence(found[0]) if found else Influence.NONE
 
 
-def recall(connection: sqlite3.Connection, hashes: Iterable[bytes]) -> set[Influence]:
+def recall(connection: sqlite3.Connection, hashes: Sequence[bytes]) -> set[Influence]:
     """Return the influences that some tombstones remember."""
-    query = "SELECT influence FROM tombstones WHERE hash = ?"
-    rows = (connection.execute(query, (hash_,)).fetchone() for hash_ in hashes)
-    return {Influence(row[0]) for row in rows if row is not None}
+    return _recall(lambda query, values: connection.execute(query, values).fetchall(), "tombstones", hashes)
 
 
-def recall_kept(journal: Journal, hashes: Iterable[bytes]) -> set[Influence]:
+def recall_kept(journal: Journal, hashes: Sequence[bytes]) -> set[Influence]:
     """Return what a journal says of hashes: also of records that a restored or newly made store does not hold."""
-    query = "SELECT influence FROM remembered WHERE hash = ?"
-    return {Influence(influence) for hash_ in hashes for (influence,) in journal.query(query, (hash_,))}
+    return _recall(journal.query, "remembered", hashes)
 
 
-def recall_all(connection: sqlite3.Connection, journal: Journal, named: Collection[bytes]) -> set[Influence]:
+def _recall(
+    query: Callable[[str, Sequence[bytes]], list[tuple[Any, ...]]], table: str, hashes: Sequence[bytes]
+) -> set[Influence]:
+    """Return what a table says of hashes, some hundred of them with one query."""
+    found: set[Influence] = set()
+    for first in range(0, len(hashes), _TOGETHER):
+        part = hashes[first : first + _TOGETHER]
+        marks = ", ".join("?" for _ in part)
+        rows = query(f"SELECT DISTINCT influence FROM {table} WHERE hash IN ({marks})", part)  # noqa: S608 (a table)
+        found.update(Influence(influence) for (influence,) in rows)
+    return found
+
+
+def recall_all(connection: sqlite3.Connection, journal: Journal, named: Sequence[bytes]) -> set[Influence]:
     """Return what weights may hold of what an order names, here or not; nothing named is the whole site."""
     # A store may be younger than the weights.
     found = recall(connection, [*named, EVERY_RECORD, EVERY_PERMANENT, *([] if named else [ONCE_HELD])])

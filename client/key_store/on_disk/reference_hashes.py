@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,14 +44,19 @@ class ReferenceHashes:
         return [self.subject(target.reference)] if isinstance(target, Subject) else []
 
     def commitment(self, target: Target) -> bytes:
-        """Return the 32-byte commitment to the tombstones that an order for a target leaves at a site.
-
-        Tombstones are hashes under a key that only the store has: the site can show later what it committed to, and
-        nobody else can tell whom they stand for.
-        """
-        return hashlib.sha256(b"fedmunkey tombstones v1\x00" + b"".join(self.of_target(target))).digest()
+        """Return the commitment to the tombstones that an order for a target leaves at a site, as `commitment_to`."""
+        return commitment_to(self.of_target(target))
 
     def image(self, image: NDArray[np.uint8]) -> bytes:
         """Return the 32-byte hash of an image, which is the same whatever record it comes as."""
         shape = "x".join(str(size) for size in image.shape)
         return hmac.digest(self.key, b"image" + shape.encode() + image.tobytes(), "sha256")
+
+
+def commitment_to(named: Sequence[bytes]) -> bytes:
+    """Return the 32-byte commitment to the tombstones of what a target names, by `ReferenceHashes.of_target`.
+
+    Tombstones are hashes under a key that only the store has: the site can show later what it committed to, and nobody
+    else can tell whom they stand for.
+    """
+    return hashlib.sha256(b"fedmunkey tombstones v1\x00" + b"".join(named)).digest()
