@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 
@@ -46,6 +48,40 @@ def stopped_by_signals(stop: Callable[[], object]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _LookingEvent(threading.Event):
+    """An event for which the main thread never waits so long that a handler would have to."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the event is set, or for some seconds, and return whether it is."""
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not super().wait(max(min(LOOK_SECONDS, end - time.monotonic()), 0.0)) and time.monotonic() < end:
+            pass
+        return self.is_set()
+
+
+@contextlib.contextmanager
+def stop_event(end: Callable[[], object] = lambda: None) -> Iterator[threading.Event]:
+    """Give an event that is set, after which a function is called, once SIGINT or SIGTERM comes or the context ends.
+
+    The handler only asks: it may interrupt the main thread while that holds the event's lock.
+    """
+    stop, asked = _LookingEvent(), StopAsked()
+
+    def pass_on() -> None:
+        asked.wait()
+        stop.set()
+        end()
+
+    passing = threading.Thread(target=pass_on, name="stop-signals")
+    passing.start()
+    try:
+        with stopped_by_signals(asked.ask):
+            yield stop
+    finally:
+        asked.ask()
+        passing.join()
 
 
 @contextlib.contextmanager

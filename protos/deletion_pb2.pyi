@@ -349,23 +349,39 @@ class NoteReleaseResponse(_message.Message):
     refused: _containers.ScalarMap[str, str]
     def __init__(self, refused: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
+class NoteGivenOutRequest(_message.Message):
+    __slots__ = ("digest", "sites")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    sites: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digest: _Optional[str] = ..., sites: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class NoteGivenOutResponse(_message.Message):
+    __slots__ = ("lacking",)
+    LACKING_FIELD_NUMBER: _ClassVar[int]
+    lacking: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, lacking: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class GetRenewalRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetRenewalResponse(_message.Message):
-    __slots__ = ("entries", "renew_by", "records", "undone")
+    __slots__ = ("entries", "renew_by", "records", "others", "solved_at")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     RENEW_BY_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]
-    UNDONE_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_FIELD_NUMBER: _ClassVar[int]
+    SOLVED_AT_FIELD_NUMBER: _ClassVar[int]
     entries: int
     renew_by: _timestamp_pb2.Timestamp
     records: int
-    undone: _containers.RepeatedCompositeFieldContainer[UndoneRelease]
-    def __init__(self, entries: _Optional[int] = ..., renew_by: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., records: _Optional[int] = ..., undone: _Optional[_Iterable[_Union[UndoneRelease, _Mapping]]] = ...) -> None: ...
+    others: _containers.RepeatedCompositeFieldContainer[OtherRelease]
+    solved_at: _timestamp_pb2.Timestamp
+    def __init__(self, entries: _Optional[int] = ..., renew_by: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., records: _Optional[int] = ..., others: _Optional[_Iterable[_Union[OtherRelease, _Mapping]]] = ..., solved_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
-class UndoneRelease(_message.Message):
+class OtherRelease(_message.Message):
     __slots__ = ("entries", "records")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     RECORDS_FIELD_NUMBER: _ClassVar[int]

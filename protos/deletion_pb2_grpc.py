@@ -99,6 +99,11 @@ class DeletionStub(object):
                 request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseRequest.SerializeToString,
                 response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseResponse.FromString,
                 _registered_method=True)
+        self.NoteGivenOut = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/NoteGivenOut',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteGivenOutRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteGivenOutResponse.FromString,
+                _registered_method=True)
         self.GetRenewal = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/GetRenewal',
                 request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetRenewalRequest.SerializeToString,
@@ -222,6 +227,13 @@ class DeletionServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def NoteGivenOut(self, request, context):
+        """Which sites have taken a release over; requests that waited for it are completed once all that contributed have.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetRenewal(self, request, context):
         """Whether shared weights have to be renewed, and by when.
         """
@@ -324,6 +336,11 @@ def add_DeletionServicer_to_server(servicer, server):
                     servicer.NoteRelease,
                     request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseRequest.FromString,
                     response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseResponse.SerializeToString,
+            ),
+            'NoteGivenOut': grpc.unary_unary_rpc_method_handler(
+                    servicer.NoteGivenOut,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteGivenOutRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.NoteGivenOutResponse.SerializeToString,
             ),
             'GetRenewal': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRenewal,
@@ -702,6 +719,33 @@ class Deletion(object):
             '/fedmunkey.deletion.v1.Deletion/NoteRelease',
             fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseRequest.SerializeToString,
             fedmunkey_dot_protos_dot_deletion__pb2.NoteReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NoteGivenOut(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/NoteGivenOut',
+            fedmunkey_dot_protos_dot_deletion__pb2.NoteGivenOutRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.NoteGivenOutResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -88,6 +88,7 @@ def run_federation(grid: Grid, settings: Settings) -> None:
                 solving = SolvingRounds(
                     *(grid, settings, FeatureMap.of(recipe, shape), record, open_round, authority),
                     released=service.note_release,
+                    given_out=service.note_given_out,
                     need=service.renewal_need,
                     before=beginning.rounds,
                 )

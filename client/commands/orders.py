@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import Annotated
 
@@ -35,7 +34,7 @@ from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.log_format import LogFormat, log_lines
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.metrics_service import served_registry
-from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
+from fedmunkey.common.stop_signals import stop_event
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ def agent(
         log_lines(logging.StreamHandler(), log_format, logger),
         folder.open_to_hear(insecure=insecure_orders) as store,
         DeletionChannel(service, identity=_identity_of(folder)) as channel,
-        _stopped_by_signals(channel) as stop,
+        stop_event(channel.close) as stop,
         ExitStack() as stack,
     ):
         measured = ""
@@ -159,24 +158,3 @@ def _show_exported(folder: SiteFolder, store: KeyStore, answers: Sequence[Acknow
 
 def _log_to_stderr() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.WARNING)
-
-
-@contextmanager
-def _stopped_by_signals(channel: DeletionChannel) -> Iterator[threading.Event]:
-    """Give an event that is set, and have the channel closed, once SIGINT or SIGTERM comes or the context ends."""
-    stop = threading.Event()
-    asked = StopAsked()
-
-    def end() -> None:
-        asked.wait()
-        stop.set()
-        channel.close()
-
-    ending = threading.Thread(target=end, name="stop-signals")
-    ending.start()
-    try:
-        with stopped_by_signals(asked.ask):
-            yield stop
-    finally:
-        asked.ask()
-        ending.join()

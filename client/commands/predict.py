@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from fedmunkey.common.errors import InvalidInput
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.settings.settings_text import ConfigValue, given_settings
-from fedmunkey.common.stop_signals import stopped_by_signals
+from fedmunkey.common.stop_signals import stop_event
 
 if TYPE_CHECKING:
     from fedmunkey.client.predicting.picture_answers import PictureAnswer
@@ -171,7 +170,6 @@ def _follow(predictor: WarmPredictor, folder: Path, output: Path | None) -> None
     if not folder.is_dir():
         raise InvalidInput(f"{folder} is no folder; make it, or name another with --follow")
     done = set() if output is None else read_done(output)
-    stop = threading.Event()
     answers = sys.stdout if output is None else open_answers(output)
 
     def write(document: dict[str, Any]) -> None:
@@ -184,7 +182,7 @@ def _follow(predictor: WarmPredictor, folder: Path, output: Path | None) -> None
 
     follower = FolderFollower(folder, predictor, write, tell, done)
     try:
-        with stopped_by_signals(stop.set):
+        with stop_event() as stop:
             sys.stderr.write(f"following {folder}\n")
             sys.stderr.flush()
             while not stop.wait(_LOOK_SECONDS):

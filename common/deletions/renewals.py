@@ -51,19 +51,23 @@ class RenewalNeed:
     Attributes
     ----------
     entries : int
-        Erased bank entries that the last released weights were still solved with.
+        Erased bank entries that weights in use were still solved with.
     renew_by : datetime, optional
         By when the first of them must be out of the weights; None where nothing is owed.
     records : int, optional
-        Of how many records the last release was; None before the first.
-    undone : tuple of StillHeld
-        Releases that the last one has undone, because it is an earlier one again.
+        Of how many records the last release was that was given out; None before the first.
+    others : tuple of StillHeld
+        Releases beside it that somebody may have: those that it has undone, because it is an earlier one again, and
+        those after it that not all sites have taken over.
+    solved_at : datetime, optional
+        Since when there is a release that not all sites have taken over; None if there is none.
     """
 
     entries: int
     renew_by: datetime | None
     records: int | None
-    undone: tuple[StillHeld, ...] = ()
+    others: tuple[StillHeld, ...] = ()
+    solved_at: datetime | None = None
 
     def changed(self, records: int) -> int:
         """Return how many records have changed since the last release in weights of so many, as far as totals tell.
@@ -72,4 +76,4 @@ class RenewalNeed:
         """
         if self.records is None:
             return records
-        return min(held.changed(records) for held in (StillHeld(self.entries, self.records), *self.undone))
+        return min(held.changed(records) for held in (StillHeld(self.entries, self.records), *self.others))

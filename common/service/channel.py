@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -219,6 +219,12 @@ class DeletionChannel(ConsoleService):
         """Say what was solved for; see `DeletionService.note_release`."""
         if faults := self._call(self._stub.NoteRelease, release_to_wire(released)).refused:
             raise RefusedContributions({name: printable(why) for name, why in faults.items()})
+
+    def note_given_out(self, digest: str, sites: Collection[str]) -> tuple[str, ...]:
+        """Say who has taken a release over; see `DeletionService.note_given_out`."""
+        with writing("a release"):
+            message = deletion_pb2.NoteGivenOutRequest(digest=digest, sites=sorted(sites))
+        return tuple(printable(site) for site in self._call(self._stub.NoteGivenOut, message).lacking)
 
     def renewal_need(self) -> RenewalNeed:
         """Return what is owed; see `DeletionService.renewal_need`."""

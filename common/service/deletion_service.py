@@ -7,7 +7,7 @@ The coordinator implements it over its ledger (`server.deletions.ledger_service`
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
@@ -119,6 +119,14 @@ class DeletionService(ABC):
         Raises `RefusedContributions`, with the sites that are to be left out, if they have not signed as they should.
         """
         raise InvalidDeletion("this deletion service keeps no ledger, so nothing can be released")
+
+    def note_given_out(self, digest: str, sites: Collection[str]) -> tuple[str, ...]:  # noqa: ARG002
+        """Say which sites have taken released weights over; return those that contributed to them and lack them.
+
+        Until all have, requests wait that need weights without what they erased. Raises `InvalidDeletion` if the
+        weights were not released.
+        """
+        raise InvalidDeletion("this deletion service keeps no ledger, so nothing can be given out")
 
     def renewal_need(self) -> RenewalNeed:
         """Return which erased entries the last released weights were still solved with."""

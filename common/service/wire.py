@@ -306,16 +306,20 @@ def need_to_wire(need: RenewalNeed) -> deletion_pb2.GetRenewalResponse:
     message = deletion_pb2.GetRenewalResponse(entries=need.entries, records=need.records)
     if need.renew_by is not None:
         message.renew_by.FromDatetime(need.renew_by)
-    for held in need.undone:
-        message.undone.add(entries=held.entries, records=held.records)
+    if need.solved_at is not None:
+        message.solved_at.FromDatetime(need.solved_at)
+    for held in need.others:
+        message.others.add(entries=held.entries, records=held.records)
     return message
 
 
 def need_from_wire(message: deletion_pb2.GetRenewalResponse) -> RenewalNeed:
     """Read what is owed; raises `InvalidDeletion` if its time is out of range."""
     renew_by = time_from_wire(message.renew_by) if message.HasField("renew_by") else None
-    undone = tuple(StillHeld(held.entries, held.records) for held in message.undone)
-    return RenewalNeed(message.entries, renew_by, message.records if message.HasField("records") else None, undone)
+    solved_at = time_from_wire(message.solved_at) if message.HasField("solved_at") else None
+    others = tuple(StillHeld(held.entries, held.records) for held in message.others)
+    records = message.records if message.HasField("records") else None
+    return RenewalNeed(message.entries, renew_by, records, others, solved_at)
 
 
 def _state_from_wire(number: int) -> SiteState:

@@ -18,7 +18,7 @@ from fedmunkey.server.database import log_tables, member_tables  # noqa: F401 (t
 from fedmunkey.server.database.connection import SQLITE, have_to_itself
 from fedmunkey.server.database.tables import AcknowledgementRow, Base, ContributionRow, EventRow, ReleaseRow, RequestRow
 
-SCHEMA_REVISION = "0008"
+SCHEMA_REVISION = "0009"
 """What the tables are that `tables.py`, `log_tables.py` and `member_tables.py` describe."""
 
 _REVISION_TABLE = sa.Table("ledger_revision", Base.metadata, sa.Column("version_num", sa.String(32), primary_key=True))
@@ -92,6 +92,15 @@ def _make_list_indexes(connection: Connection) -> None:
             index.create(connection, checkfirst=True)
 
 
+def _make_given(connection: Connection) -> None:
+    """Add when releases were given out; until now a release counted as given when it was written down."""
+    releases = Base.metadata.tables[ReleaseRow.__tablename__]
+    if "given_at" not in {column["name"] for column in inspect(connection).get_columns(releases.name)}:
+        kind = sa.DateTime().compile(connection.dialect)
+        connection.execute(text(f"ALTER TABLE releases ADD COLUMN given_at {kind}"))
+    connection.execute(sa.update(releases).values(given_at=releases.c.released_at))
+
+
 def _row_of(former: sa.Row[tuple[object, ...]]) -> dict[str, object]:
     answer = Acknowledgement(
         number=former.number,
@@ -123,5 +132,6 @@ _STEPS: Mapping[str, tuple[str, Callable[[Connection], None]]] = {
     "0005": ("0006", _make_documents),
     "0006": ("0007", _make_releases),
     "0007": ("0008", _make_list_indexes),
+    "0008": ("0009", _make_given),
 }
 """From each older revision, the next one and how it is reached."""

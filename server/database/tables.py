@@ -196,7 +196,7 @@ def _protect_events(_table: Any, connection: Connection, **_: Any) -> None:
 
 
 class ReleaseRow(Base):
-    """Shared weights that were solved for and given to the sites."""
+    """Shared weights that were solved for; `given_at` is when every site that contributed to them had them."""
 
     __tablename__ = "releases"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -204,6 +204,7 @@ class ReleaseRow(Base):
     digest: Mapped[str] = mapped_column(String(64))
     records: Mapped[int] = mapped_column(BigInteger)
     released_at: Mapped[datetime]
+    given_at: Mapped[datetime | None]
 
 
 class ContributionRow(Base):

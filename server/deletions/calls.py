@@ -189,6 +189,13 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
 
         return deletion_pb2.NoteReleaseResponse(refused=await self._in_thread(context, self._rounds, note))
 
+    async def NoteGivenOut(self, message: deletion_pb2.NoteGivenOutRequest, context: Any) -> Any:  # noqa: N802
+        """Note who has taken a release over."""
+        lacking = await self._in_thread(
+            context, self._rounds, lambda: self._service.note_given_out(message.digest, tuple(message.sites))
+        )
+        return deletion_pb2.NoteGivenOutResponse(lacking=lacking)
+
     async def GetRenewal(self, message: deletion_pb2.GetRenewalRequest, context: Any) -> Any:  # noqa: ARG002, N802
         """Tell what is owed."""
         return await self._in_thread(context, self._readers, lambda: need_to_wire(self._service.renewal_need()))

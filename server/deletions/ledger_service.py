@@ -207,6 +207,10 @@ class LedgerService(ConsoleService):
             self._proofs.check_contributions(released)
         self.ledger.note_release(released)
 
+    def note_given_out(self, digest: str, sites: Collection[str]) -> tuple[str, ...]:
+        """Note who has taken a release over; see `DeletionService.note_given_out`."""
+        return self.ledger.note_given_out(digest, sites)
+
     def renewal_need(self) -> RenewalNeed:
         """Return what is owed; see `DeletionService.renewal_need`."""
         return self.ledger.renewal_need()

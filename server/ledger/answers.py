@@ -20,6 +20,7 @@ from fedmunkey.server.database.tables import ORDER_IS_OPEN, AcknowledgementRow, 
 from fedmunkey.server.ledger.renewals import (
     check_contributions,
     erased_since,
+    give_out,
     last_contributions,
     read_owed,
     release_of,
@@ -65,6 +66,14 @@ class Delivered:
     """Orders that were sent, by site and number."""
 
     orders: Collection[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class GivenOut:
+    """Released weights, by their digest, and the sites that have taken them over."""
+
+    digest: str
+    sites: Collection[str]
 
 
 @dataclass(frozen=True)
@@ -127,7 +136,7 @@ def note_delivered(transaction: Transaction, notes: Sequence[Delivered]) -> list
 
 
 def note_releases(transaction: Transaction, releases: Sequence[ReleasedWeights]) -> list[FedmunkeyError | None]:
-    """Write releases down, each with its leaf of the log, and complete the requests that waited for them."""
+    """Write releases down, each with its leaf of the log, before any site has them."""
     connection = transaction.connection
     orders = {row.name: row.last_number for row in connection.execute(select(SiteRow.name, SiteRow.last_number))}
     results: list[FedmunkeyError | None] = []
@@ -139,7 +148,24 @@ def note_releases(transaction: Transaction, releases: Sequence[ReleasedWeights])
             continue
         results.append(None)
         append_leaves(connection, [write_release(connection, released, transaction.at)])
-        settle(transaction, waiting_requests(connection), f"the shared weights were renewed: {released.digest[:16]}")
+    return results
+
+
+def note_given_out(transaction: Transaction, given: Sequence[GivenOut]) -> list[tuple[str, ...] | FedmunkeyError]:
+    """Note which sites have taken releases over, and complete the requests that waited for those that all have.
+
+    Returns for each which of its contributors lack it.
+    """
+    results: list[tuple[str, ...] | FedmunkeyError] = []
+    for one in given:
+        lacking = give_out(transaction.connection, one.digest, one.sites, transaction.at)
+        if lacking is None:
+            results.append(InvalidDeletion(f"the ledger has no release of weights {one.digest[:16]}"))
+            continue
+        results.append(lacking)
+        if not lacking:
+            reason = f"the shared weights were renewed: {one.digest[:16]}"
+            settle(transaction, waiting_requests(transaction.connection), reason)
     return results
 
 

@@ -186,10 +186,17 @@ class Ledger(LedgerLists):
     def note_release(self, released: ReleasedWeights) -> None:
         """Write down that weights were solved for, with the leaf of the log that says so, before any site has them.
 
-        Requests that waited for weights without what they erased are completed. Raises `InvalidDeletion` if a site says
-        that it contributed after more orders than it was given.
+        Raises `InvalidDeletion` if a site says that it contributed after more orders than it was given.
         """
         self._writer.submit(ledger_answers.note_releases, released).result()
+
+    def note_given_out(self, digest: str, sites: Collection[str]) -> tuple[str, ...]:
+        """Note which sites have taken released weights over; return those that contributed to them and lack them.
+
+        Where none lacks them, requests that waited for weights without what they erased are completed. Raises
+        `InvalidDeletion` if there is no such release.
+        """
+        return self._writer.submit(ledger_answers.note_given_out, ledger_answers.GivenOut(digest, sites)).result()
 
     def release_again(self, digest: str) -> None:
         """Write down that released weights, by their digest, are given to the sites again, before any site has them.

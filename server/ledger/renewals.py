@@ -1,4 +1,8 @@
-"""What was released, and which deletions the released weights do not know of yet."""
+"""What was released, and which deletions the released weights do not know of yet.
+
+The sites answer from the last release that was given out, and some of them from one after it, where a round ended
+between writing it down and giving it to all: what either was solved with is owed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution, StillHeld
 from fedmunkey.common.deletions.states import RequestState, SiteState
@@ -22,23 +26,32 @@ from fedmunkey.server.database.tables import (
     OrderRow,
     ReleaseRow,
     RequestRow,
+    SiteRow,
 )
 from fedmunkey.server.transparency_log.leaves import Leaf, leaf_of_release
 
-_LAST_RELEASE = select(func.max(ReleaseRow.number))
+_GIVEN = select(func.max(ReleaseRow.number)).where(ReleaseRow.given_at.is_not(None))
+_HELD = (
+    select(ContributionRow.site, func.min(ContributionRow.last_order).label("last_order"))
+    .where(ContributionRow.release.between(bindparam("first"), bindparam("last")))
+    .group_by(ContributionRow.site)
+    .subquery()
+)
 _OWED = (
     select(OrderRow.request, AcknowledgementRow.document, AcknowledgementRow.acknowledged_at, RequestRow.renew_by)
+    .join(_HELD, (_HELD.c.site == OrderRow.site) & (OrderRow.number > _HELD.c.last_order))
     .join(AcknowledgementRow, ANSWERS_ORDER)
     .join(RequestRow, RequestRow.number == OrderRow.request)
-    .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == bindparam("of")))
-    .where(OrderRow.state == SiteState.ERASED.value, OrderRow.number > ContributionRow.last_order)
+    .where(OrderRow.state == SiteState.ERASED.value)
 )
 _OWED_BY = _OWED.where(OrderRow.request.in_(bindparam("requests", expanding=True)))
+_FAR = 2**31 - 1
+"""Above every number of a release."""
 
 
 @dataclass(frozen=True)
 class Owed:
-    """An order that erased entries which the last release was solved with, and when its site said so.
+    """An order that erased entries which weights in use were solved with, and when its site said so.
 
     `promised` is by when its request was to be renewed, as the ledger has it.
     """
@@ -79,19 +92,15 @@ def write_release(connection: Connection, released: ReleasedWeights, at: datetim
 def read_owed(
     connection: Connection, requests: Collection[int] | None = None, release: int | None = None
 ) -> Iterator[Owed]:
-    """Yield the orders, of some requests or of all, whose entries are in weights of a release, by default the last.
+    """Yield the orders, of some requests or of all, whose entries are in a release, by default in any that is in use.
 
     A site that did not take part in the release has nothing in it.
     """
-    if release is None:
-        # Most sites promise something else, and nothing was ever solved for.
-        release = connection.scalar(_LAST_RELEASE)
-    if release is None:
-        return
-    query, values = (
-        (_OWED, {"of": release}) if requests is None else (_OWED_BY, {"of": release, "requests": list(requests)})
-    )
-    for row in connection.execute(query, values):
+    bounds = (connection.scalar(_GIVEN) or 0, _FAR) if release is None else (release, release)
+    values: dict[str, Any] = {"first": bounds[0], "last": bounds[1]}
+    if requests is not None:
+        values["requests"] = list(requests)
+    for row in connection.execute(_OWED if requests is None else _OWED_BY, values):
         answer = json.loads(row.document)
         if answer["entries"] and answer["guarantee"] == Guarantee.EXACT.value:
             yield Owed(row.request, int(answer["entries"]), row.acknowledged_at, row.renew_by)
@@ -144,25 +153,62 @@ def read_need(connection: Connection, renew: timedelta) -> RenewalNeed:
     refused elsewhere, makes a renewal due as well: so long after its first site had erased.
     """
     owed = list(read_owed(connection))
+    given = connection.scalar(_GIVEN)
+    later = _read_later(connection, given or 0)
     return RenewalNeed(
         sum(one.entries for one in owed),
         min((one.due(renew) for one in owed), default=None),
-        connection.scalar(select(ReleaseRow.records).order_by(ReleaseRow.number.desc()).limit(1)),
-        tuple(_read_undone(connection)),
+        connection.scalar(select(ReleaseRow.records).where(ReleaseRow.number == given)),
+        (*(held for held, _ in later), *_read_undone(connection, given or 0)),
+        min((at for _, at in later), default=None),
     )
 
 
-def _read_undone(connection: Connection) -> Iterator[StillHeld]:
-    """Yield the releases that the last one has undone, being an earlier one again; whoever kept them has them still."""
+def _read_later(connection: Connection, given: int) -> list[tuple[StillHeld, datetime]]:
+    """Return the releases after one, and when they were written down: some sites may have them, and not all do."""
     rows = connection.execute(
-        select(ReleaseRow.number, ReleaseRow.digest, ReleaseRow.records).order_by(ReleaseRow.number.desc())
+        select(ReleaseRow.number, ReleaseRow.records, ReleaseRow.released_at).where(ReleaseRow.number > given)
+    ).all()
+    return [(_still_held(connection, row.number, row.records), row.released_at) for row in rows]
+
+
+def _read_undone(connection: Connection, given: int) -> Iterator[StillHeld]:
+    """Yield the releases that one has undone, being an earlier one again; whoever kept them has them still."""
+    rows = connection.execute(
+        select(ReleaseRow.number, ReleaseRow.digest, ReleaseRow.records)
+        .where(ReleaseRow.number <= given)
+        .order_by(ReleaseRow.number.desc())
     ).all()
     if not any(row.digest == rows[0].digest for row in rows[1:]):
         return
     for row in rows[1:]:
         if row.digest == rows[0].digest:
             return
-        yield StillHeld(sum(one.entries for one in read_owed(connection, release=row.number)), row.records)
+        yield _still_held(connection, row.number, row.records)
+
+
+def _still_held(connection: Connection, release: int, records: int) -> StillHeld:
+    return StillHeld(sum(one.entries for one in read_owed(connection, release=release)), records)
+
+
+def give_out(connection: Connection, digest: str, sites: Collection[str], at: datetime) -> tuple[str, ...] | None:
+    """Note that sites have taken the last release of some weights over; return which of its contributors have not.
+
+    With all of them, or those that are still in the federation, it is given out. None if there is no such release.
+    """
+    release = release_of(connection, digest)
+    if release is None:
+        return None
+    contributed = (
+        select(ContributionRow.site)
+        .join(SiteRow, SiteRow.name == ContributionRow.site)
+        .where(ContributionRow.release == release, SiteRow.left_at.is_(None))
+        .order_by(ContributionRow.site)
+    )
+    lacking = tuple(site for site in connection.scalars(contributed) if site not in sites)
+    if not lacking:
+        connection.execute(update(ReleaseRow).where(ReleaseRow.number == release).values(given_at=at))
+    return lacking
 
 
 def waiting_requests(connection: Connection) -> Sequence[int]:
@@ -211,14 +257,15 @@ def check_contributions(released: ReleasedWeights, orders: Mapping[str, int], la
 
 
 def find_renewal(connection: Connection, orders: Collection[tuple[str, int]]) -> tuple[int, dict[str, bytes]] | None:
-    """Return the first release that was solved without what some orders, by site and number, have erased.
+    """Return the first release given out that was solved without what some orders, by site and number, have erased.
 
     With it come the sites' signed contributions. None if there is none, or a site has not signed.
     """
     sites = dict(orders)
     rows = connection.execute(
         select(ContributionRow.release, ContributionRow.site, ContributionRow.last_order, ContributionRow.statement)
-        .where(ContributionRow.site.in_(sites))
+        .join(ReleaseRow, ReleaseRow.number == ContributionRow.release)
+        .where(ContributionRow.site.in_(sites), ReleaseRow.given_at.is_not(None))
         .order_by(ContributionRow.release)
     ).all()
     releases: dict[int, dict[str, Any]] = {}

@@ -30,7 +30,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | Submit | no | as itself | as the officer |
     | Watch, Acknowledge, AcknowledgeAll | no | for itself | no |
     | Get, History, GetCertificate | yes | of its own, and of those that address it | of the officer's |
-    | List, OpenRound, NoteRelease, GetRenewal | yes | no | no |
+    | List, OpenRound, NoteRelease, NoteGivenOut, GetRenewal | yes | no | no |
     | Find, Follow, ListSites, GetOverview | yes | its own, and what addresses it | the officer's, and all sites |
     | Recall | no | for itself | no |
     | GetRecalled | yes | its own | yes |
@@ -77,6 +77,7 @@ ROLES: dict[str, tuple[MemberRole, ...]] = {
     "List": (MemberRole.COORDINATOR,),
     "OpenRound": (MemberRole.COORDINATOR,),
     "NoteRelease": (MemberRole.COORDINATOR,),
+    "NoteGivenOut": (MemberRole.COORDINATOR,),
     "GetRenewal": (MemberRole.COORDINATOR,),
     "GetLogHead": tuple(MemberRole),
     "GetCards": tuple(MemberRole),

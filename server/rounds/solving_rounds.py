@@ -141,6 +141,8 @@ class SolvingRounds:
         Called with the round's number before it begins; raises to stop the federation.
     released : callable
         Called with what was solved for, before any site has it.
+    given_out : callable
+        Called with its digest and the sites that have taken it over; returns which that contributed to it have not.
     need : callable
         Returns what the last release still holds of deleted records.
     before : int
@@ -156,6 +158,7 @@ class SolvingRounds:
     open_round: Callable[[int], object]
     authority: x509.Certificate | None = None
     released: Callable[[ReleasedWeights], None] = lambda _: None
+    given_out: Callable[[str, Collection[str]], Collection[str]] = lambda *_: ()
     need: Callable[[], RenewalNeed] = lambda: RenewalNeed(0, None, None)
     before: int = 0
     clock: Callable[[], float] = time.perf_counter
@@ -377,6 +380,12 @@ class SolvingRounds:
             for reply in replies
         }
         self._round.sites = sorted(told)
+        if told and (lacking := self.given_out(release.digest(), self._round.sites)):
+            logger.warning(
+                "round %d: %s did not take the release over, so deletions wait for it; they are completed by a round "
+                "in which every site that takes part does",
+                *(number, ", ".join(sorted(lacking))),
+            )
         self._round.evaluation = {site: metrics for site, metrics in told.items() if metrics}
         contents = [RecordDict({METRICS: MetricRecord(dict(metrics))}) for metrics in self._round.evaluation.values()]
         averaged = average_over_sites(contents, "") if contents else MetricRecord()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from fedmunkey.common.errors import InvalidSetting, ServiceUnavailable
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.programs.flower import serve_from_file
 from fedmunkey.common.service.waiting import pauses
-from fedmunkey.common.stop_signals import stopped_by_signals
+from fedmunkey.common.stop_signals import stop_event
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 from fedmunkey.server.superlink.notice_senders import Mail, Sender, Webhook, read_secret
@@ -142,9 +141,8 @@ def senders_of(file: CoordinatorFile) -> dict[str, Sender]:
 
 def serve(file: CoordinatorFile) -> None:
     """Tell until SIGINT or SIGTERM."""
-    stop = threading.Event()
     senders = senders_of(file)
-    with Ledger(file.ledger) as ledger, stopped_by_signals(stop.set):
+    with Ledger(file.ledger) as ledger, stop_event() as stop:
         notifier = Notifier(ledger, Outbox(file.coordinator_dir / _FILE_NAME), senders)
         sys.stdout.write(f"{NOTIFYING_READY}{ledger.name}: {', '.join(senders)}\n")
         sys.stdout.flush()

@@ -21,7 +21,7 @@ from fedmunkey.common.errors import ServiceUnavailable
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs.flower import serve_from_file
 from fedmunkey.common.programs.supervision import own_program
-from fedmunkey.common.stop_signals import stopped_by_signals
+from fedmunkey.common.stop_signals import stop_event
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 
@@ -31,6 +31,8 @@ RENEWING_READY = "renewals of "
 _LOOK_SECONDS = 2.0
 _POLL_SECONDS = 0.2
 _AFTER_FAILURE_SECONDS = 60.0
+_GIVE_OUT = timedelta(minutes=20)
+"""How long a round may take to give out what it has solved for; it has died, or a site has, where it takes longer."""
 _LEAD = 0.25
 """The share of the promised time that is left when a renewal of few records is begun."""
 
@@ -38,7 +40,13 @@ logger = logging.getLogger(__name__)
 
 
 def is_due(need: RenewalNeed, fewest: int, promised: timedelta, now: datetime) -> bool:
-    """Return whether weights are to be renewed now: enough records are gone, or the first has waited long enough."""
+    """Return whether weights are to be renewed now.
+
+    That is when enough records are gone, the first has waited long enough, or a round has left weights solved that not
+    all sites have.
+    """
+    if need.solved_at is not None and now >= need.solved_at + _GIVE_OUT:
+        return True
     if need.records is None or not need.entries:
         return False
     return need.entries >= fewest or is_late(need, promised, now)
@@ -102,10 +110,9 @@ def _renew(path: Path, stop: threading.Event, *, now: bool) -> bool:
 
 def serve(file: CoordinatorFile) -> None:
     """Renew when that is due until SIGINT or SIGTERM."""
-    stop = threading.Event()
     path = Path(sys.argv[1])
     promised = timedelta(days=file.run_settings().renew_within)
-    with Ledger(file.ledger, renew=promised) as ledger, stopped_by_signals(stop.set):
+    with Ledger(file.ledger, renew=promised) as ledger, stop_event() as stop:
         sys.stdout.write(f"{RENEWING_READY}{ledger.name}\n")
         sys.stdout.flush()
         renew_when_due(ledger, file, lambda few: _renew(path, stop, now=few), stop)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from fedmunkey.common.deletions.words import DeletionOrder
 from fedmunkey.common.service.order_reader import OrderReader
-from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
+from fedmunkey.common.stop_signals import StopAsked, stop_event, stopped_by_signals
 
 
 @pytest.fixture
@@ -62,3 +65,30 @@ def test_handlers_are_put_back() -> None:
         pass
 
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_event_is_set_by_a_signal_that_comes_while_the_main_thread_holds_its_lock() -> None:
+    ended: list[bool] = []
+
+    with stop_event(lambda: ended.append(True)) as stop:
+        # What `wait` holds while it looks; a handler that set the event itself would wait for it for ever.
+        with stop._cond:  # type: ignore[attr-defined]
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.wait(30)
+
+    assert ended == [True]
+
+
+def test_event_is_waited_for_as_long_as_was_asked() -> None:
+    with stop_event() as stop:
+        assert not stop.wait(0.01)
+        assert not stop.is_set()
+    assert stop.is_set()
+
+
+def test_no_program_sets_an_event_in_a_handler() -> None:
+    root = Path(__file__).parents[2]
+    sources = [file for part in ("client", "common", "server", "simulations") for file in (root / part).rglob("*.py")]
+
+    assert len(sources) > 100
+    assert [file.name for file in sources if re.search(r"stopped_by_signals\([\w.]+\.set\)", file.read_text())] == []

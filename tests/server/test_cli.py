@@ -35,6 +35,7 @@ from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
 from tests.patience import PATIENCE
+from tests.releases import give
 from tests.typed import Run, runner
 
 LONG_ID = "request-" + "0123456789" * 12
@@ -182,7 +183,7 @@ def test_renewal_that_is_owed_is_shown_with_its_date(run: Run, tmp_path: Path, l
     ) as ledger:
         ledger.register("hospital-1")
         released = ReleasedWeights("ab" * 32, 10, 10, (SiteContribution("hospital-1", 0, b""),))
-        ledger.note_release(released)
+        give(ledger, released)
         ledger.enter(DeletionRequest("own", "hospital-1", WholeSite("hospital-1")))
         ledger.acknowledge(Acknowledgement(1, "hospital-1", "own", SiteState.ERASED, 3, 2, Guarantee.EXACT, 0.25))
         by = ledger.status("own").renew_by
@@ -194,7 +195,7 @@ def test_renewal_that_is_owed_is_shown_with_its_date(run: Run, tmp_path: Path, l
         requests = run("requests", "--service", server.address).out
         one = run("request", "own", "--service", server.address).out
         listed = run("requests", "--service", server.address, "--json").json
-        ledger.note_release(replace(released, contributions=(SiteContribution("hospital-1", 1, b""),)))
+        give(ledger, replace(released, contributions=(SiteContribution("hospital-1", 1, b""),)))
         renewed = run("requests", "--service", server.address).out
     after = run("status", "--database", database)
 

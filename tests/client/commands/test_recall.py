@@ -31,6 +31,7 @@ from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.common.service.channel import DeletionChannel
 from tests.console_case import served
 from tests.patience import PATIENCE
+from tests.releases import give
 
 from .conftest import OTHER, SITE, Ended, Federation, Run, catch_up
 from .test_export import take_over
@@ -98,7 +99,7 @@ def renew(federation: Federation, release: Release) -> None:
         said = Contribution(name, "1-round", last, bytes(32), utc_now())
         signed = said.sign(SigningKey.read(folder.signing_key)).to_bytes()
         parts.append(SiteContribution(name, last, signed))
-    federation.ledger.note_release(ReleasedWeights(release.digest(), 70, 12, tuple(parts)))
+    give(federation.ledger, ReleasedWeights(release.digest(), 70, 12, tuple(parts)))
 
 
 def certificate_of(run: Run, federation: Federation, request: str, name: str = "certificate") -> Path:

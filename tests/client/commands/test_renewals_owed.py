@@ -25,6 +25,7 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.ledger.due import DUE_DAYS
+from tests.releases import give
 
 from .conftest import OTHER, SITE, Run
 
@@ -41,7 +42,7 @@ def words(secret: Path, service: str, ledger: LedgerService) -> list[object]:
 
 def release(ledger: LedgerService, last_order: int) -> None:
     parts = tuple(SiteContribution(site, last_order, b"") for site in (SITE, OTHER))
-    ledger.note_release(ReleasedWeights("ab" * 32, 100, 12, parts))
+    give(ledger, ReleasedWeights("ab" * 32, 100, 12, parts))
 
 
 def answer(ledger: LedgerService, site: str, state: SiteState = SiteState.ERASED, after: int = 0) -> None:

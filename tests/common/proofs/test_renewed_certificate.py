@@ -44,6 +44,7 @@ from tests.proof_case import (
     open_coordinator,
     signed_request,
 )
+from tests.releases import give
 
 FIRST, SECOND = SITES
 DAY = timedelta(days=1)
@@ -66,7 +67,7 @@ class Federation:
     clock: Clock
 
     def release(self, digest: str, *parts: SiteContribution, changed: int = 12) -> None:
-        self.service.note_release(ReleasedWeights(digest, 100, changed, parts))
+        give(self.service, ReleasedWeights(digest, 100, changed, parts))
 
     def carry_out(self, request_id: str = "request-1", number: int = 1) -> None:
         self.service.submit(signed_request(request_id))

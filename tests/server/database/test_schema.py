@@ -31,6 +31,7 @@ from fedmunkey.server.database import schema
 from fedmunkey.server.database.connection import ledger_url, open_engine
 from fedmunkey.server.database.tables import Base
 from fedmunkey.server.ledger.ledger import SCHEMA_REVISION, DeletionExists, Ledger
+from tests.releases import give
 from tests.server.ledger.ledger_contract import references
 
 LEDGERS = Path(__file__).parent / "ledgers"
@@ -70,7 +71,7 @@ def old(database: str) -> str:
     return database
 
 
-@pytest.fixture(params=["0005", "0006", "0007"])
+@pytest.fixture(params=["0005", "0006", "0007", "0008"])
 def older(request: pytest.FixtureRequest, database: str) -> str:
     """A ledger of each earlier revision; later ones are what their programs made of one of 0005."""
     fill(database)
@@ -88,7 +89,7 @@ def bring_to(wanted: str, database: str) -> None:
             connection.execute(text("UPDATE ledger_revision SET version_num = :it"), {"it": revision})
             connection.commit()
         tables = {"releases", "contributions"} & set(inspect(connection).get_table_names())
-        assert bool(tables) == (wanted == "0007")
+        assert bool(tables) == (wanted >= "0007")
     engine.dispose()
 
 
@@ -163,9 +164,9 @@ def test_taken_over_ledger_owes_no_renewal_and_takes_releases(older: str) -> Non
         assert ledger.renewal_need() == RenewalNeed(0, None, None)
 
         # Order 2 of hospital-1 has erased an entry under exact, and the site took part before it had.
-        ledger.note_release(ReleasedWeights("ab" * 32, 10, 10, (SiteContribution("hospital-1", 1, b"signed"),)))
+        give(ledger, ReleasedWeights("ab" * 32, 10, 10, (SiteContribution("hospital-1", 1, b"signed"),)))
         need = ledger.renewal_need()
-        ledger.note_release(ReleasedWeights("cd" * 32, 9, 1, (SiteContribution("hospital-1", 2, b"signed"),)))
+        give(ledger, ReleasedWeights("cd" * 32, 9, 1, (SiteContribution("hospital-1", 2, b"signed"),)))
 
         assert (need.entries, need.records) == (1, 10)
         assert ledger.renewal_need() == RenewalNeed(0, None, 9)
@@ -202,7 +203,7 @@ def test_ledger_of_a_revision_that_is_not_known_is_left_alone(old: str, revision
     engine.dispose()
 
 
-@pytest.mark.parametrize("revision", ["", "0005", "0006", "0007"])
+@pytest.mark.parametrize("revision", ["", "0005", "0006", "0007", "0008"])
 def test_tables_are_those_that_the_program_describes(database: str, revision: str) -> None:
     if revision:
         fill(database)
@@ -213,3 +214,21 @@ def test_tables_are_those_that_the_program_describes(database: str, revision: st
 
     assert differences == []
     assert found == SCHEMA_REVISION
+
+
+def test_releases_of_before_count_as_given_out(database: str) -> None:
+    part = SiteContribution("hospital-1", 0, b"")
+    with Ledger(database) as ledger:
+        ledger.register("hospital-1")
+        ledger.note_release(ReleasedWeights("ab" * 32, 10, 10, (part,)))
+        with ledger.engine.begin() as connection:
+            connection.exec_driver_sql("ALTER TABLE releases DROP COLUMN given_at")
+            connection.execute(text("UPDATE ledger_revision SET version_num = '0008'"))
+
+    with Ledger(database) as ledger:
+        need = ledger.renewal_need()
+        with ledger.engine.connect() as connection:
+            at, given = connection.execute(text("SELECT released_at, given_at FROM releases")).one()
+
+    assert (need.records, need.solved_at) == (10, None)
+    assert at == given

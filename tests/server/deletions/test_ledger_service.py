@@ -38,6 +38,7 @@ from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from tests.followers import Follower
 from tests.patience import PATIENCE
+from tests.releases import give
 
 REFERENCE = bytes(range(32))
 SUBJECT = DeletionRequest("subject-1", OFFICER, Subject(REFERENCE))
@@ -90,13 +91,13 @@ class DeletionServiceContract(ABC):
 
     def test_request_waits_for_renewed_weights_and_says_until_when(self, service: DeletionService) -> None:
         before = ReleasedWeights("ab" * 32, 40, 40, (SiteContribution("hospital-1", 0, b""),))
-        service.note_release(before)
+        give(service, before)
         service.submit(own_site("own"))
         for order in service.watch("hospital-1", 0):
             service.acknowledge(replace(erased(order), guarantee=Guarantee.EXACT))
 
         waits, need = service.get("own"), service.renewal_need()
-        service.note_release(replace(before, digest="cd" * 32, contributions=(SiteContribution("hospital-1", 1, b""),)))
+        give(service, replace(before, digest="cd" * 32, contributions=(SiteContribution("hospital-1", 1, b""),)))
 
         answered_at = waits.sites[0].acknowledged_at
         assert answered_at is not None
@@ -109,7 +110,7 @@ class DeletionServiceContract(ABC):
         released = ReleasedWeights("ab" * 32, 40, 40, (SiteContribution("hospital-1", 3, b""),))
 
         with pytest.raises(RefusedContributions, match=r"'hospital-1' is refused: it says .* after order 3") as refused:
-            service.note_release(released)
+            give(service, released)
 
         assert list(refused.value.faults) == ["hospital-1"]
         assert service.renewal_need().records is None

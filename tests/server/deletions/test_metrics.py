@@ -13,6 +13,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.deletions.metrics import served_metrics
 from fedmunkey.server.ledger.ledger import Ledger
+from tests.releases import give
 from tests.server.ledger.ledger_contract import ANSWER, REQUEST, Clock
 
 
@@ -58,7 +59,7 @@ def test_time_to_erase_is_measured_when_the_last_site_has_answered(ledger: Ledge
 
 def test_renewals_that_are_owed_are_counted_and_alarm_when_they_are_late(ledger: Ledger, clock: Clock) -> None:
     before = ReleasedWeights("ab" * 32, 10, 10, (SiteContribution("hospital-1", 0, b""),))
-    ledger.note_release(before)
+    give(ledger, before)
     with served_metrics(ledger, "127.0.0.1:0") as address:
         ledger.enter(REQUEST, ["hospital-1"])
         nothing = read(address)
@@ -66,7 +67,7 @@ def test_renewals_that_are_owed_are_counted_and_alarm_when_they_are_late(ledger:
         owed = read(address)
         clock.time += timedelta(days=RENEW_DAYS, hours=1)
         late = read(address)
-        ledger.note_release(replace(before, contributions=(SiteContribution("hospital-1", 1, b""),)))
+        give(ledger, replace(before, contributions=(SiteContribution("hospital-1", 1, b""),)))
         renewed = read(address)
 
     names = ("fedmunkey_renewals_owed", "fedmunkey_renewal_late_seconds")

@@ -11,6 +11,7 @@ from fedmunkey.common.deletions.words import OFFICER, Acknowledgement, DeletionR
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.server.ledger.ledger import Ledger
+from tests.releases import give
 
 SITES = ("hospital-1", "hospital-2")
 FIRST, SECOND = "1" * 64, "2" * 64
@@ -27,7 +28,7 @@ def federation(ledger: Ledger) -> Ledger:
 
 def release(ledger: Ledger, digest: str, *, records: int = 100, sites: tuple[str, ...] = SITES) -> None:
     parts = tuple(SiteContribution(site, ledger.last_number(site), b"") for site in sites)
-    ledger.note_release(ReleasedWeights(digest, records, 0, parts))
+    give(ledger, ReleasedWeights(digest, records, 0, parts))
 
 
 def ask(ledger: Ledger, name: str) -> None:
@@ -46,6 +47,7 @@ def test_release_that_was_undone_counts_again_and_owes_what_is_erased_from_then_
     release(federation, SECOND, records=130)
 
     federation.release_again(FIRST)
+    assert federation.note_given_out(FIRST, ["hospital-1", "hospital-2"]) == ()
 
     need = federation.renewal_need()
     assert (need.records, need.entries) == (100, 0)
@@ -99,4 +101,4 @@ def test_weights_with_the_same_bytes_count_as_of_their_last_release(federation: 
 def test_weights_that_the_ledger_does_not_know_are_refused(federation: Ledger) -> None:
     with pytest.raises(InvalidDeletion, match="the ledger has no release of weights 3333333333333333, so nobody can"):
         federation.release_again("3" * 64)
-    assert replace(federation.renewal_need(), undone=()) == federation.renewal_need()
+    assert replace(federation.renewal_need(), others=()) == federation.renewal_need()

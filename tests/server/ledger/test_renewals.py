@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution, StillHeld
 from fedmunkey.common.deletions.words import DeletionRequest, RequestState, SiteState
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.privacy.guarantees import Guarantee
@@ -19,6 +19,7 @@ from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.transparency_log.leaves import LeafKind
 from fedmunkey.server.transparency_log.log import TransparencyLog
 from tests.proof_case import LOG
+from tests.releases import give
 from tests.server.ledger.ledger_contract import ANSWER, CERTIFIED, NOON, REQUEST, Clock, own_site
 
 DIGEST = "ab" * 32
@@ -33,7 +34,7 @@ def ledger(database: str, clock: Clock) -> Iterator[Ledger]:
     with Ledger(database, clock=clock, renew=RENEW) as ledger:
         for site in ("hospital-1", "hospital-2"):
             ledger.register(site)
-        ledger.note_release(released({"hospital-1": 0, "hospital-2": 0}))
+        give(ledger, released({"hospital-1": 0, "hospital-2": 0}))
         yield ledger
 
 
@@ -61,7 +62,7 @@ def test_request_is_erased_until_weights_without_it_are_released(ledger: Ledger)
 
     waits = ledger.status("request-1")
     need = ledger.renewal_need()
-    ledger.note_release(released({"hospital-1": 1, "hospital-2": 1}, "cd" * 32))
+    give(ledger, released({"hospital-1": 1, "hospital-2": 1}, "cd" * 32))
 
     assert (waits.state, waits.renew_by, waits.renewal_owed) == (RequestState.ERASED, at + RENEW, True)
     assert need == RenewalNeed(4, at + RENEW, 100)
@@ -72,9 +73,71 @@ def test_request_is_erased_until_weights_without_it_are_released(ledger: Ledger)
     assert ledger.renewal_need() == RenewalNeed(0, None, 100)
 
 
+def test_request_waits_until_every_site_that_took_part_has_the_weights(ledger: Ledger, clock: Clock) -> None:
+    """A round may die before it has given them out, or a site while it is given them."""
+    renewed = released({"hospital-1": 1, "hospital-2": 1}, "cd" * 32)
+    at = carried_out(ledger)
+
+    ledger.note_release(renewed)
+    solved = clock()
+    states = [ledger.status("request-1").state]
+    lacking = [ledger.note_given_out(renewed.digest, sites) for sites in ((), ("hospital-2", "hospital-3"))]
+    states.append(ledger.status("request-1").state)
+    need = ledger.renewal_need()
+    lacking.append(ledger.note_given_out(renewed.digest, ("hospital-1", "hospital-2")))
+
+    assert states == [RequestState.ERASED, RequestState.ERASED]
+    assert lacking == [("hospital-1", "hospital-2"), ("hospital-1",), ()]
+    assert (need.entries, need.renew_by, need.records, need.others) == (4, at + RENEW, 100, (StillHeld(0, 100),))
+    assert need.solved_at is not None
+    assert need.solved_at <= solved
+    assert ledger.status("request-1").state is RequestState.COMPLETED
+    assert ledger.renewal_need() == RenewalNeed(0, None, 100)
+
+
+def test_round_without_the_site_that_lacks_weights_completes_what_waited(ledger: Ledger) -> None:
+    carried_out(ledger)
+    ledger.note_release(released({"hospital-1": 1, "hospital-2": 1}, "cd" * 32))
+    ledger.note_given_out("cd" * 32, ["hospital-2"])
+
+    give(ledger, released({"hospital-2": 1}, "ef" * 32))
+
+    assert ledger.status("request-1").state is RequestState.COMPLETED
+    assert ledger.renewal_need().solved_at is None
+
+
+def test_site_that_left_does_not_keep_requests_waiting(ledger: Ledger) -> None:
+    carried_out(ledger)
+    ledger.note_release(released({"hospital-1": 1, "hospital-2": 1}, "cd" * 32))
+    ledger.remove("hospital-1", "it has closed")
+
+    assert ledger.note_given_out("cd" * 32, ["hospital-2"]) == ()
+    assert ledger.renewal_need().solved_at is None
+
+
+def test_what_is_erased_while_weights_are_given_out_is_owed(database: str) -> None:
+    """Those of the very first round as well: no site has any before them."""
+    with Ledger(database) as ledger:
+        for site in ("hospital-1", "hospital-2"):
+            ledger.register(site)
+        ledger.note_release(released({"hospital-1": 0, "hospital-2": 0}))
+
+        carried_out(ledger)
+        states = [ledger.status("request-1").state]
+        ledger.note_given_out(DIGEST, ["hospital-1", "hospital-2"])
+        states.append(ledger.status("request-1").state)
+
+    assert states == [RequestState.ERASED, RequestState.ERASED]
+
+
+def test_weights_that_were_not_released_cannot_be_given_out(ledger: Ledger) -> None:
+    with pytest.raises(InvalidDeletion, match="the ledger has no release of weights 9999999999999999"):
+        ledger.note_given_out("9" * 64, ["hospital-1"])
+
+
 def test_release_is_in_the_log_with_who_took_part(ledger: Ledger) -> None:
     statement = SiteContribution("hospital-1", 0, b"signed")
-    ledger.note_release(ReleasedWeights("ef" * 32, 7, 3, (statement, SiteContribution("hospital-2", 0, b""))))
+    give(ledger, ReleasedWeights("ef" * 32, 7, 3, (statement, SiteContribution("hospital-2", 0, b""))))
 
     content = TransparencyLog(ledger.engine, LOG).content(LeafKind.RELEASE, "2")
 
@@ -115,7 +178,7 @@ def test_before_the_first_release_nothing_is_owed(database: str, clock: Clock) -
 
 
 def test_site_that_had_no_part_in_the_release_owes_nothing(ledger: Ledger) -> None:
-    ledger.note_release(released({"hospital-2": 0}))
+    give(ledger, released({"hospital-2": 0}))
     ledger.enter(own_site("own"))
     ledger.acknowledge(replace(FIRST, request_id="own"))
 
@@ -126,7 +189,7 @@ def test_answer_that_comes_after_the_release_it_was_erased_for_is_whole_at_once(
     ledger.enter(REQUEST)
     ledger.acknowledge(FIRST)
     # The second has erased, and taken part, before the coordinator hears of it.
-    ledger.note_release(released({"hospital-1": 1, "hospital-2": 1}))
+    give(ledger, released({"hospital-1": 1, "hospital-2": 1}))
     assert ledger.status("request-1").state is RequestState.DISPATCHED
 
     ledger.acknowledge(SECOND)
@@ -137,10 +200,10 @@ def test_answer_that_comes_after_the_release_it_was_erased_for_is_whole_at_once(
 def test_release_with_one_of_two_sites_left_to_follow_is_not_enough(ledger: Ledger) -> None:
     carried_out(ledger)
 
-    ledger.note_release(released({"hospital-1": 1, "hospital-2": 0}))
+    give(ledger, released({"hospital-1": 1, "hospital-2": 0}))
     waits, entries = ledger.status("request-1").state, ledger.renewal_need().entries
     # What the second had is not in weights that it took no part in.
-    ledger.note_release(released({"hospital-1": 1}))
+    give(ledger, released({"hospital-1": 1}))
 
     assert (waits, entries) == (RequestState.ERASED, 2)
     assert ledger.status("request-1").state is RequestState.COMPLETED
@@ -151,7 +214,7 @@ def test_several_requests_wait_each_for_its_own_orders(ledger: Ledger) -> None:
     carried_out(ledger, "request-2", 2)
     need = ledger.renewal_need()
 
-    ledger.note_release(released({"hospital-1": 1, "hospital-2": 1}))
+    give(ledger, released({"hospital-1": 1, "hospital-2": 1}))
 
     assert need == RenewalNeed(8, first + RENEW, 100)
     assert [ledger.status(f"request-{number}").state for number in (1, 2)] == [
@@ -167,7 +230,7 @@ def test_late_request_is_still_renewed_in_time_and_completed(ledger: Ledger, clo
     ledger.mark_overdue()
     late, need = ledger.status("request-1"), ledger.renewal_need()
 
-    ledger.note_release(released({"hospital-1": 1, "hospital-2": 1}))
+    give(ledger, released({"hospital-1": 1, "hospital-2": 1}))
 
     assert (late.state, late.renewal_owed) == (RequestState.OVERDUE, True)
     assert need.renew_by == at + RENEW
@@ -180,7 +243,7 @@ def test_late_request_that_is_erased_is_completed_after_it_was_given_time(ledger
     ledger.mark_overdue()
 
     given = ledger.extend("request-1", 20, "the SuperLink is down")
-    ledger.note_release(released({"hospital-1": 1, "hospital-2": 1}))
+    give(ledger, released({"hospital-1": 1, "hospital-2": 1}))
 
     assert given.state is RequestState.ERASED
     assert ways(ledger) == ["dispatched", "erased", "overdue", "due 2030-07-06", "erased", "completed"]
@@ -196,7 +259,7 @@ def test_request_that_became_late_before_its_last_answer_waits_for_the_weights_a
 
     ledger.acknowledge(SECOND)
     waits = ledger.status("request-1")
-    ledger.note_release(released({"hospital-1": 1, "hospital-2": 1}))
+    give(ledger, released({"hospital-1": 1, "hospital-2": 1}))
 
     assert (waits.state, waits.renewal_owed) == (RequestState.OVERDUE, True)
     assert ways(ledger) == ["dispatched", "overdue", "completed"]
@@ -225,7 +288,7 @@ def test_site_that_comes_back_owes_anew_from_then_on(ledger: Ledger, clock: Cloc
     ledger.remove("hospital-2")
     ledger.enter(REQUEST)
     ledger.acknowledge(FIRST)
-    ledger.note_release(released({"hospital-1": 1, "hospital-2": 0}))
+    give(ledger, released({"hospital-1": 1, "hospital-2": 0}))
     clock.time += timedelta(days=20)
     ledger.register("hospital-2")
     ledger.acknowledge(SECOND)
@@ -234,7 +297,7 @@ def test_site_that_comes_back_owes_anew_from_then_on(ledger: Ledger, clock: Cloc
     at = status.sites[1].acknowledged_at
     assert at is not None
     assert (status.state, status.renew_by) == (RequestState.ERASED, at + RENEW)
-    ledger.note_release(released({"hospital-1": 1, "hospital-2": 1}))
+    give(ledger, released({"hospital-1": 1, "hospital-2": 1}))
     assert ledger.status("request-1").state is RequestState.COMPLETED
 
 
@@ -243,7 +306,7 @@ def test_site_that_left_after_it_erased_is_out_of_weights_without_it(ledger: Led
     ledger.remove("hospital-2")
     waits = ledger.status("request-1").state
 
-    ledger.note_release(released({"hospital-1": 1}))
+    give(ledger, released({"hospital-1": 1}))
 
     assert waits is RequestState.ERASED
     assert ledger.status("request-1").state is RequestState.COMPLETED
@@ -269,7 +332,7 @@ def test_release_whose_sites_say_more_than_they_were_ordered_is_not_written(
     carried_out(ledger)
 
     with pytest.raises(InvalidDeletion, match=said):
-        ledger.note_release(ReleasedWeights(DIGEST, 9, 0, tuple(SiteContribution(*part, b"") for part in parts)))
+        give(ledger, ReleasedWeights(DIGEST, 9, 0, tuple(SiteContribution(*part, b"") for part in parts)))
 
     assert ledger.status("request-1").state is RequestState.ERASED
     assert (ledger.renewal_need().entries, ledger.renewal_need().records) == (4, 100)
@@ -283,7 +346,7 @@ def test_two_services_on_one_ledger_owe_the_same(database: str, ledger: Ledger, 
         assert ledger.status("request-1").state is there.status("request-1").state is RequestState.ERASED
         assert ledger.renewal_need() == there.renewal_need()
 
-        there.note_release(released({"hospital-1": 1, "hospital-2": 1}))
+        give(there, released({"hospital-1": 1, "hospital-2": 1}))
 
         assert ledger.status("request-1").state is RequestState.COMPLETED
 
@@ -295,7 +358,7 @@ def test_renewals_are_there_after_a_restart(database: str, ledger: Ledger) -> No
 
     with Ledger(database, clock=lambda: NOON + timedelta(minutes=1), renew=RENEW) as again:
         assert (again.status("request-1"), again.renewal_need()) == before
-        again.note_release(released({"hospital-1": 1, "hospital-2": 1}))
+        give(again, released({"hospital-1": 1, "hospital-2": 1}))
         assert again.status("request-1").state is RequestState.COMPLETED
 
 
@@ -303,6 +366,6 @@ def test_another_request_by_a_site_for_itself_waits_for_that_site_only(ledger: L
     ledger.enter(DeletionRequest("own", "hospital-1", own_site("own").target))
     ledger.acknowledge(replace(FIRST, request_id="own"))
 
-    ledger.note_release(released({"hospital-1": 1, "hospital-2": 0}))
+    give(ledger, released({"hospital-1": 1, "hospital-2": 0}))
 
     assert ledger.status("own").state is RequestState.COMPLETED

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.listing import Moved, RequestQuery
-from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
+from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution, StillHeld
 from fedmunkey.common.deletions.words import (
     OFFICER,
     Acknowledgement,
@@ -175,13 +175,20 @@ def test_members_neither_list_all_requests_nor_open_rounds(federation: Federatio
         channel.open_round(1)
     with federation.refused(identity, "may not call NoteRelease; only coordinators may", Cause.ROLE) as channel:
         channel.note_release(ReleasedWeights("ab" * 32, 10, 10, ()))
+    with federation.refused(identity, "may not call NoteGivenOut; only coordinators may", Cause.ROLE) as channel:
+        channel.note_given_out("ab" * 32, [SITE])
     with federation.refused(identity, "may not call GetRenewal; only coordinators may", Cause.ROLE) as channel:
         channel.renewal_need()
     with federation.coordinator.channel(identity) as channel:
         assert channel.log_update(0) is not None
     with federation.coordinator.channel(federation.coordinator.identity) as channel:
         assert channel.renewal_need().records is None
-        channel.note_release(ReleasedWeights("ab" * 32, 10, 10, ()))
+        channel.note_release(ReleasedWeights("ab" * 32, 10, 10, (SiteContribution(SITE, 0, b""),)))
+        need = channel.renewal_need()
+        assert need.solved_at is not None
+        assert need == RenewalNeed(0, None, None, (StillHeld(0, 10),), need.solved_at)
+        assert channel.note_given_out("ab" * 32, []) == (SITE,)
+        assert channel.note_given_out("ab" * 32, [SITE]) == ()
         assert channel.renewal_need() == RenewalNeed(0, None, 10)
 
 

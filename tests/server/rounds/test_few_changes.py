@@ -61,8 +61,16 @@ class Federation:
             SolvingRounds(
                 *(grid.grid, settings, feature_map(settings), record, self.service.open_round),
                 released=self.service.note_release,
+                given_out=self.service.note_given_out,
                 need=self.service.renewal_need,
             ).run()
+
+    def release_again(self, digest: str) -> None:
+        """Give earlier weights to all hospitals, as far as the ledger can tell."""
+        self.service.ledger.release_again(digest)
+        assert not self.service.note_given_out(
+            digest, [f"hospital-{node}" for node in range(1, 1 + len(self.hospitals))]
+        )
 
     def forget(self, node: int, *rows: int, heard: bool = True) -> None:
         """Have a hospital erase some digits; where that is not heard of, its answer is still on its way."""
@@ -197,7 +205,7 @@ def test_releases_that_were_undone_count_as_the_last_one_does(federation: Federa
     (first,) = federation.held()
     federation.hospitals[0].enrol(digits(range(60, 72)))
     federation.is_released(12)
-    federation.service.ledger.release_again(first)
+    federation.release_again(first)
     federation.hospitals[0].enrol(digits([72]))
 
     # 13 more than in the weights that are in use again, and one more than in those that somebody may have kept.
@@ -206,18 +214,18 @@ def test_releases_that_were_undone_count_as_the_last_one_does(federation: Federa
 
     federation.hospitals[0].enrol(digits(range(73, 82)))
     federation.is_released(10)
-    assert federation.service.renewal_need().undone == ()
+    assert federation.service.renewal_need().others == ()
 
 
 def test_undone_release_goes_over_the_wire(federation: Federation) -> None:
     (first,) = federation.held()
     federation.hospitals[0].enrol(digits(range(60, 72)))
     federation.solve()
-    federation.service.ledger.release_again(first)
+    federation.release_again(first)
     need = federation.service.renewal_need()
 
     assert need_from_wire(need_to_wire(need)) == need
-    assert need.undone == (StillHeld(0, 72),)
+    assert need.others == (StillHeld(0, 72),)
 
 
 def test_one_record_of_a_hospital_that_stays_away_with_all_others_is_not_told_apart(federation: Federation) -> None:

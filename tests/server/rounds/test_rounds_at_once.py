@@ -60,6 +60,7 @@ class Program:
             SolvingRounds(
                 *(sites.grid, settings, feature_map(settings), record, self.service.open_round),
                 released=released or self.service.note_release,
+                given_out=self.service.note_given_out,
                 need=self.service.renewal_need,
             ).run()
         return sites
@@ -168,7 +169,7 @@ def test_weights_of_an_earlier_round_are_not_written_down_after_later_ones(progr
 
 
 def test_release_that_no_site_was_given_is_given_by_the_next_round(programs: tuple[Program, Program]) -> None:
-    """The ledger says that the weights are renewed, and sites have the earlier ones until then."""
+    """Sites have the earlier weights until then, and the deletion waits for it."""
     here, there = programs
     before, name = here.held(), here.forget(25)
     solved: list[Any] = []
@@ -180,7 +181,7 @@ def test_release_that_no_site_was_given_is_given_by_the_next_round(programs: tup
 
     with pytest.raises(Killed):
         here.solve(die)
-    assert here.service.get(name).state is RequestState.COMPLETED
+    assert here.service.get(name).state is RequestState.ERASED
     assert here.held() == before
 
     there.solve()

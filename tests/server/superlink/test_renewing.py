@@ -28,6 +28,7 @@ from fedmunkey.server.superlink.up import children
 from tests.closed_port import closed_port
 from tests.patience import PATIENCE
 from tests.processes import Running, gone
+from tests.releases import give
 from tests.server.ledger.ledger_contract import own_site
 from tests.server.superlink.test_coordinator_file import written
 from tests.typed import Run
@@ -50,6 +51,10 @@ DAY = timedelta(days=1)
         (RenewalNeed(1, NOON + 0.25 * WEEK + timedelta(seconds=1), 100), False),
         (RenewalNeed(1, NOON + 0.25 * WEEK, 100), True),
         (RenewalNeed(1, NOON - DAY, 100), True),
+        # A round that has solved for weights is given time to give them out.
+        (RenewalNeed(0, None, 100, solved_at=NOON - timedelta(minutes=19)), False),
+        (RenewalNeed(0, None, 100, solved_at=NOON - timedelta(minutes=20)), True),
+        (RenewalNeed(0, None, None, solved_at=NOON - DAY), True),
     ],
 )
 def test_enough_records_or_a_quarter_of_the_time_make_it_due(need: RenewalNeed, due: bool) -> None:
@@ -72,7 +77,7 @@ def ledger(file: CoordinatorFile) -> Iterator[Ledger]:
 
 def release(ledger: Ledger) -> None:
     part = SiteContribution("hospital-1", ledger.last_number("hospital-1"), b"")
-    ledger.note_release(ReleasedWeights("ab" * 32, 100, 12, (part,)))
+    give(ledger, ReleasedWeights("ab" * 32, 100, 12, (part,)))
 
 
 def erase(ledger: Ledger, entries: int) -> None:

@@ -16,6 +16,7 @@ from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
 from fedmunkey.server.rounds.run_record import LAST, RoundRecord, RunRecord
 from fedmunkey.server.superlink.coordinator_file import CoordinatorFile
 from fedmunkey.server.superlink.run_command import settings_to_resume
+from tests.releases import give
 from tests.server.ledger.ledger_contract import own_site
 from tests.server.superlink.test_coordinator_file import written
 from tests.typed import Run
@@ -64,7 +65,7 @@ def ran(file: Path, name: str, digest: str, *, finished: bool = True, rounds: in
 
 def release(ledger: Ledger, digest: str) -> None:
     part = SiteContribution("hospital-1", ledger.last_number("hospital-1"), b"")
-    ledger.note_release(ReleasedWeights(digest, 100, 0, (part,)))
+    give(ledger, ReleasedWeights(digest, 100, 0, (part,)))
 
 
 def erase(ledger: Ledger, name: str) -> None:
