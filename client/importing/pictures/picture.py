@@ -8,6 +8,7 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from fedmunkey.common.errors import InvalidInput
 
@@ -35,10 +36,20 @@ class Remark(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A file's pixels, and what should be known of them."""
+    """A file's pixels, and what should be known of them.
 
-    pixels: Pixels
+    Colours of a PNG or JPEG file stay the library's image, of mode RGB or RGBA: beside it an array would take as much
+    again.
+    """
+
+    pixels: Pixels | Image.Image
     remarks: tuple[Remark, ...] = ()
+
+    def array(self) -> Pixels:
+        """Return the pixels as an array whatever they are."""
+        if isinstance(self.pixels, Image.Image):
+            return np.asarray(self.pixels.convert("RGB"))
+        return self.pixels
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,14 @@ def row_blocks(height: int, width: int) -> Iterator[slice]:
         yield slice(start, min(start + rows, height))
 
 
+def extrema(image: Image.Image) -> list[tuple[int, int]]:
+    """Return the smallest and the largest value of each colour of an image of mode RGB or RGBA."""
+    # Some rows at a time: the library copies each colour.
+    parts = (image.crop((0, rows.start, image.width, rows.stop)) for rows in row_blocks(image.height, image.width))
+    bounds = np.array([part.getextrema()[:3] for part in parts])
+    return list(zip(bounds[..., 0].min(0).tolist(), bounds[..., 1].max(0).tolist(), strict=True))
+
+
 def stretch(values: NDArray[np.generic], low: float, high: float) -> Pixels:
     """Return values as 0 to 255, `low` and what is below becoming 0, `high` and what is above 255."""
     shown = np.zeros(values.shape, dtype=np.uint8)
@@ -114,6 +133,8 @@ def stretch(values: NDArray[np.generic], low: float, high: float) -> Pixels:
     return shown
 
 
-def is_flat(values: NDArray[np.generic]) -> bool:
+def is_flat(values: NDArray[np.generic] | Image.Image) -> bool:
     """Return whether all values are the same."""
+    if isinstance(values, Image.Image):
+        return len({value for bounds in extrema(values) for value in bounds}) == 1
     return not values.size or bool(values.min() == values.max())

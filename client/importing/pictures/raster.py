@@ -15,6 +15,7 @@ from fedmunkey.client.importing.pictures.picture import (
     Pixels,
     UnusablePicture,
     check_size,
+    extrema,
     row_blocks,
     stretch,
     too_large,
@@ -59,24 +60,24 @@ def read(path: Path, choices: Choices) -> Picture:
         raise too_large() from None
 
 
-def _values(image: Image.Image, choices: Choices, *, deep: bool) -> Pixels:
+def _values(image: Image.Image, choices: Choices, *, deep: bool) -> Pixels | Image.Image:
     if image.mode in _TRANSPARENT or "transparency" in image.info:
         return _checked_depth(_opaque(image), deep=deep)
     if image.mode in _GREY:
-        return _strips(image, "L")
+        return _grey(image)
     if image.mode in _DEEP:
         return _brought_to_eight(image, choices)
     if image.mode in _COLOUR:
-        return _checked_depth(_strips(image, "RGB"), deep=deep)
+        return _checked_depth(_coloured(image), deep=deep)
     raise UnusablePicture(f"the picture has the colour model {image.mode}; save it as grey or RGB")
 
 
-def _strips(image: Image.Image, mode: str) -> Pixels:
-    """Return an image's values, copied a few rows at a time: the library makes several copies of what it gives."""
+def _grey(image: Image.Image) -> Pixels:
+    """Return an image's grey values, copied a few rows at a time: the library makes several copies of what it gives."""
     width, height = image.size
-    values = np.empty((height, width, 3) if mode == "RGB" else (height, width), dtype=np.uint8)
+    values = np.empty((height, width), dtype=np.uint8)
     for rows in row_blocks(height, width):
-        values[rows] = np.asarray(image.crop((0, rows.start, width, rows.stop)).convert(mode))
+        values[rows] = np.asarray(image.crop((0, rows.start, width, rows.stop)).convert("L"))
     return values
 
 
@@ -102,22 +103,27 @@ def _brought_to_eight(image: Image.Image, choices: Choices) -> Pixels:
     return shown
 
 
-def _checked_depth(values: Pixels, *, deep: bool) -> Pixels:
+def _coloured(image: Image.Image) -> Image.Image:
+    """Return an image of any colours, none of them transparent, as one of mode RGB or RGBA; that is not copied."""
+    return image if image.mode in ("RGB", "RGBA") else image.convert("RGB")
+
+
+def _checked_depth(values: Pixels | Image.Image, *, deep: bool) -> Pixels | Image.Image:
     """Refuse colours, or grey with alpha, of 16 bits of which the library's upper 8 hold little."""
-    if deep and 0 < int(values.max()) < 1 << (_BYTE - 1):
+    if deep and 0 < int(np.max(extrema(values) if isinstance(values, Image.Image) else values)) < 1 << (_BYTE - 1):
         raise UnusablePicture(
             "the highest of its 16 bits are not used, so it would be shown too dark; export it with 8"
         )
     return values
 
 
-def _opaque(image: Image.Image) -> Pixels:
+def _opaque(image: Image.Image) -> Pixels | Image.Image:
     width, height = image.size
-    strips = (image.crop((0, rows.start, width, rows.stop)) for rows in row_blocks(height, width))
-    if any(strip.convert("RGBA").getchannel("A").getextrema() != (255, 255) for strip in strips):
+    parts = (image.crop((0, rows.start, width, rows.stop)) for rows in row_blocks(height, width))
+    if any(strip.convert("RGBA").getchannel("A").getextrema() != (255, 255) for strip in parts):
         # What shows through would be a choice of ours.
         raise UnusablePicture("the picture is partly transparent; save it without an alpha channel")
-    return _strips(image, "L" if image.mode in _GREY_WITH_ALPHA else "RGB")
+    return _grey(image) if image.mode in _GREY_WITH_ALPHA else _coloured(image)
 
 
 def _check_chunks(path: Path) -> None:

@@ -28,7 +28,7 @@ _TALKATIVE = ("PIL", "pydicom", "nibabel", "nibabel.global", "libjpeg", "openjpe
 
 def read_picture(path: Path, choices: Choices) -> Pixels:
     """Return the pixels of a file, as `open_picture`."""
-    return open_picture(path, choices).pixels
+    return open_picture(path, choices).array()
 
 
 def open_picture(path: Path, choices: Choices) -> Picture:

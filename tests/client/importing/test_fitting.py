@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from PIL import Image
 
 from fedmunkey.client.importing.fitting import fit
+from fedmunkey.client.importing.pictures import picture as pictures
 from fedmunkey.common.settings.settings import ImageShape
 
 
@@ -45,3 +48,34 @@ def test_height_and_width_are_not_mixed_up() -> None:
     assert found.shape == (1, 20, 5)
     assert (np.diff(found[0].astype(int), axis=0) > 0).all()
     assert not np.ptp(found[0], axis=1).any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["L", "RGB", "RGBA"])
+def test_parts_of_a_picture_give_what_the_whole_gives(
+    monkeypatch: pytest.MonkeyPatch, kind: str, channels: int
+) -> None:
+    """Of a large picture some rows are resized at a time."""
+    monkeypatch.setattr(pictures, "_BLOCK", 7 * 61)
+    noise = np.random.default_rng(3).integers(0, 256, (53, 61, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).convert(kind)
+    whole = image.convert("L" if channels == 1 or kind == "L" else "RGB").resize((19, 23), Image.Resampling.BILINEAR)
+    expected = np.asarray(whole).reshape(23, 19, -1).transpose(2, 0, 1)
+
+    found = fit(np.asarray(image) if kind == "L" else image, ImageShape((channels, 23, 19)))
+
+    assert np.array_equal(found, np.broadcast_to(expected, (channels, 23, 19)))
+    if kind == "RGB":
+        assert np.array_equal(fit(noise, ImageShape((channels, 23, 19))), found)
+
+
+@pytest.mark.parametrize("kind", ["RGB", "RGBA"])
+def test_picture_of_one_colour_value_is_flat_and_any_other_is_not(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(pictures, "_BLOCK", 16)
+    image = Image.new(kind, (8, 8), (90, 90, 90))
+    spotted = image.copy()
+    spotted.putpixel((3, 7), (90, 91, 90))
+
+    assert pictures.is_flat(image)
+    assert not pictures.is_flat(spotted)
+    assert not pictures.is_flat(Image.new(kind, (8, 8), (90, 90, 91)))
