@@ -31,7 +31,7 @@ from fedmunkey.common.programs.round_messages import (
 from fedmunkey.server.deletions.ledger_service import LedgerService
 from fedmunkey.server.deletions.listener import DeletionServer
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.rounds import solving_rounds
+from fedmunkey.server.rounds import asked_sites
 from fedmunkey.server.rounds.run_record import EVENTS, LAST, RunRecord
 from fedmunkey.server.rounds.solving_rounds import SolvingRounds
 from tests.coordinator import Coordinator, Killed, running_coordinator
@@ -533,8 +533,8 @@ def test_node_with_the_certificate_of_another_site_is_left_out(members: Hospital
 
 def test_sites_asked_a_few_at_a_time_give_the_same_weights(plain: Hospitals, monkeypatch: pytest.MonkeyPatch) -> None:
     together = Run(plain).solve()
-    monkeypatch.setattr(solving_rounds, "_MOST_BYTES", 1)
-    monkeypatch.setattr(solving_rounds, "_FEWEST_TOGETHER", 2)
+    monkeypatch.setattr(asked_sites, "_MOST_BYTES", 1)
+    monkeypatch.setattr(asked_sites, "_FEWEST_TOGETHER", 2)
     run = Run(plain)
 
     assert run.solve().digest() == together.digest()
@@ -545,7 +545,7 @@ def test_sites_asked_a_few_at_a_time_give_the_same_weights(plain: Hospitals, mon
 def test_a_node_that_is_lost_with_its_machine_is_asked_again(
     plain: Hospitals, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    monkeypatch.setattr(solving_rounds, "_LOST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(asked_sites, "_LOST_PAUSE_SECONDS", 0.0)
     whole, lost = Run(plain).solve(), iter(range(1 + 4 + 3))
 
     def lose(node: int, message: Message, reply: Message) -> Message:
@@ -563,7 +563,7 @@ def test_a_node_that_is_lost_with_its_machine_is_asked_again(
 
 
 def test_a_node_that_stays_lost_is_left_out(plain: Hospitals, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solving_rounds, "_LOST_SECONDS", 0.0)
+    monkeypatch.setattr(asked_sites, "_LOST_SECONDS", 0.0)
 
     def lose(node: int, message: Message, reply: Message) -> Message:
         died = Error(code=ErrorCode.UNKNOWN, reason="the actor died")
