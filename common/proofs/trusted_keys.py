@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,17 @@ class TrustedKeys:
 
     def of(self, role: Role, name: str | None = None) -> tuple[TrustedKey, ...]:
         """Return the keys of a role, of one name if it is given; revoked ones are among them."""
-        return tuple(key for key in self.keys if key.role is role and name in (None, key.name))
+        if name is not None:
+            return self._by_holder.get((role, name), ())
+        return tuple(key for key in self.keys if key.role is role)
+
+    @cached_property
+    def _by_holder(self) -> dict[tuple[Role, str], tuple[TrustedKey, ...]]:
+        # A thousand sites' receipts are checked against a thousand keys.
+        found: dict[tuple[Role, str], tuple[TrustedKey, ...]] = {}
+        for key in self.keys:
+            found[key.role, key.name] = (*found.get((key.role, key.name), ()), key)
+        return found
 
     def verify(self, envelope: Envelope, role: Role, at: datetime, name: str | None = None) -> tuple[TrustedKey, ...]:
         """Check an envelope against the keys of a role.

@@ -9,14 +9,14 @@ import asyncio
 import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc
 
 from fedmunkey.common.deletions.listing import Moved
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest
-from fedmunkey.common.errors import RefusedContributions, ServiceUnavailable
+from fedmunkey.common.errors import InvalidDeletion, RefusedContributions, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit, is_armed
 from fedmunkey.common.service.call_errors import ending
 from fedmunkey.common.service.listing_wire import (
@@ -39,6 +39,7 @@ from fedmunkey.common.service.wire import (
     writing,
 )
 from fedmunkey.protos import deletion_pb2, deletion_pb2_grpc
+from fedmunkey.server.connections.together import Together
 from fedmunkey.server.deletions.completions import Completions
 from fedmunkey.server.deletions.ledger_service import MOST_ORDERS, LedgerService, News
 from fedmunkey.server.deletions.move_streams import MoveStreams
@@ -52,6 +53,8 @@ _READERS = 8
 # Few, so that requests with many records leave the machine to those with few.
 _LARGE_AT_ONCE = 2
 _NOTE_SECONDS = 0.5
+_FEW_ANSWERS = 4
+"""A call with more answers is not checked together with others, which would wait for it."""
 
 _log = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
@@ -73,6 +76,7 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         self._large = ThreadPoolExecutor(_LARGE_AT_ONCE, "large-request")
         # A round's hook may take long and call the service itself.
         self._rounds = ThreadPoolExecutor(thread_name_prefix="round")
+        self._acknowledging = Together(self._readers, service.acknowledge_calls_soon)
 
     def hear(self, news: News) -> None:
         """Tell the streams that it concerns, and all of them if the service is closed."""
@@ -300,12 +304,23 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
     async def _acknowledge(self, messages: Iterable[deletion_pb2.Acknowledgement], context: Any) -> None:
         async def acknowledge() -> None:
             answers = [acknowledgement_from_wire(message) for message in messages]
-            futures = await self._begin(answers, lambda: self._service.acknowledge_all_soon(answers))
+            futures = await self._begin_writing(answers)
             for outcome in await asyncio.gather(*map(self._completions.of, futures), return_exceptions=True):
                 if isinstance(outcome, BaseException):
                     raise outcome
 
         await _answer(context, acknowledge)
+
+    async def _begin_writing(self, answers: Sequence[Acknowledgement]) -> list[Future[None]]:
+        """Begin to write a call's answers; receipts of calls that come at the same moment are checked together."""
+        if len(answers) > _FEW_ANSWERS:
+            return await self._begin(answers, lambda: self._service.acknowledge_all_soon(answers))
+        if not any(map(self._service.checks, answers)):
+            return self._service.acknowledge_all_soon(answers)
+        outcome = await self._acknowledging.of(answers)
+        if isinstance(outcome, InvalidDeletion):
+            raise outcome
+        return outcome
 
     def _note(self, site: str, number: int) -> None:
         """Have it written, with what else was sent within a moment, that an order is on its way."""

@@ -154,12 +154,32 @@ class LedgerService(ConsoleService):
 
         With proofs, receipts are checked before this returns, for which the ledger is read.
         """
-        for _ in acknowledgements:
+        (outcome,) = self.acknowledge_calls_soon([acknowledgements])
+        if isinstance(outcome, InvalidDeletion):
+            raise outcome
+        return outcome
+
+    def acknowledge_calls_soon(
+        self, calls: Sequence[Sequence[Acknowledgement]]
+    ) -> list[list[Future[None]] | InvalidDeletion]:
+        """Acknowledge what several calls bring, as `acknowledge_all_soon` does for each; the ledger is read once.
+
+        A call of which a receipt is not what it should be has that fault for its outcome, and nothing of it is written.
+        """
+        for _ in itertools.chain.from_iterable(calls):
             hit(Failpoint.ACKNOWLEDGE_RECEIVED)
-        logged = self._check_receipts(acknowledgements)
+        digests = self._digests_for(list(itertools.chain.from_iterable(calls)))
+        return [self._acknowledge_call(answers, digests) for answers in calls]
+
+    def _acknowledge_call(
+        self, answers: Sequence[Acknowledgement], digests: Mapping[tuple[str, int], bytes]
+    ) -> list[Future[None]] | InvalidDeletion:
+        try:
+            logged = [self._check_receipt(answer, digests.get((answer.site, answer.number))) for answer in answers]
+        except InvalidDeletion as fault:
+            return fault
         written = [
-            self.ledger.acknowledge_soon(answer, logged=log)
-            for answer, log in zip(acknowledgements, logged, strict=True)
+            self.ledger.acknowledge_soon(answer, logged=log) for answer, log in zip(answers, logged, strict=True)
         ]
         return [_after(future, lambda _: hit(Failpoint.ACKNOWLEDGE_AFTER_COMMIT)) for future in written]
 
@@ -280,20 +300,15 @@ class LedgerService(ConsoleService):
         hit(Failpoint.SUBMIT_AFTER_COMMIT)
         self.spread(_news_of(status))
 
-    def _check_receipts(self, answers: Sequence[Acknowledgement]) -> list[bool]:
-        """Check the receipts of answers; return of each whether it goes into the transparency log."""
-        if self._proofs is None or not any(map(self._proofs.concerns, answers)):
-            return [False] * len(answers)
-        digests = self._digests([(answer.site, answer.number) for answer in answers])
-        logged = []
-        for answer in answers:
-            digest = digests.get((answer.site, answer.number))
-            if digest is None or not self._proofs.concerns(answer):
-                # Without a digest here, the ledger says that there is no such order.
-                logged.append(False)
-                continue
-            logged.append(self._proofs.check_receipt(answer, digest))
-        return logged
+    def _digests_for(self, answers: Sequence[Acknowledgement]) -> dict[tuple[str, int], bytes]:
+        """Return the digests that receipts of answers are checked against; none where none is checked."""
+        places = [(answer.site, answer.number) for answer in answers if self.checks(answer)]
+        return self._digests(places) if places else {}
+
+    def _check_receipt(self, answer: Acknowledgement, digest: bytes | None) -> bool:
+        """Check an answer's receipt; return whether it goes into the transparency log."""
+        # Without a digest here, the ledger says that there is no such order.
+        return self._proofs is not None and digest is not None and self._proofs.check_receipt(answer, digest)
 
     def _digests(self, places: Sequence[tuple[str, int]]) -> dict[tuple[str, int], bytes]:
         """Return the digests of what orders, by site and number, are for; those that there are not are left out."""

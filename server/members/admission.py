@@ -1,18 +1,19 @@
 """Who may call what: a certificate's name and role decide, and the register of members is asked at each call.
 
 An interceptor stands before every method of the deletion service, so none can be reached without it. On a stream of
-orders the register is asked again before each order, and as soon as a certificate was revoked or replaced.
+orders the register is asked again before each order, and as soon as a certificate was revoked or replaced. Callers that
+come at the same moment are looked up together.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import grpc
@@ -22,7 +23,8 @@ from fedmunkey.common.errors import FedmunkeyError, InvalidIdentity, ServiceUnav
 from fedmunkey.common.identities.member_keys import UNREADABLE
 from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.common.service.call_errors import ending
-from fedmunkey.server.members.entitlements import Caller, may_call
+from fedmunkey.server.connections.together import Together
+from fedmunkey.server.members.entitlements import Caller, may_call, reads_ledger
 from fedmunkey.server.members.register import MemberRegister, serial_of
 from fedmunkey.server.members.turned_away import Cause, Refusal, Refusals
 
@@ -64,6 +66,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         self._refusals = refusals
         self._introduce = introduce
         self._threads = ThreadPoolExecutor(_THREADS, "admission")
+        self._faults = Together(self._threads, self._find_faults)
         self._changed = asyncio.Event()
         self._stopped = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
@@ -115,11 +118,12 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             await self._admit(method, message, context)
             responses = act(message, context)
             coming = asyncio.ensure_future(anext(responses))
+            changed = asyncio.ensure_future(self._changed.wait())
             try:
                 while True:
-                    changed = asyncio.ensure_future(self._changed.wait())
                     await asyncio.wait({coming, changed}, return_when=asyncio.FIRST_COMPLETED)
-                    changed.cancel()
+                    if changed.done():
+                        changed = asyncio.ensure_future(self._changed.wait())
                     await self._admit(method, message, context)
                     if not coming.done():
                         continue
@@ -130,6 +134,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     yield response
                     coming = asyncio.ensure_future(anext(responses))
             finally:
+                changed.cancel()
                 coming.cancel()
                 with suppress(asyncio.CancelledError, Exception):
                     await coming
@@ -144,9 +149,8 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         except InvalidIdentity as error:
             await self._refuse(context, method, None, Refusal(Cause.UNKNOWN, str(error)))
             return
-        loop = asyncio.get_running_loop()
         try:
-            refusal = await loop.run_in_executor(self._threads, self._find_refusal, method, message, certified)
+            refusal = await self._find_refusal(method, message, certified)
         except ServiceUnavailable as error:
             await context.abort(*ending(error, "deletion service"))
             return
@@ -155,10 +159,20 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         else:
             self._introduce(context.peer(), f"{certified.caller.role} {certified.caller.name}")
 
-    def _find_refusal(self, method: str, message: Any, certified: _Certified) -> Refusal | None:
-        if (fault := self._register.find_fault(certified.serial)) is not None:
+    async def _find_refusal(self, method: str, message: Any, certified: _Certified) -> Refusal | None:
+        loop, serial = asyncio.get_running_loop(), certified.serial
+        faults = await self._faults.of(serial)
+        if serial in faults:
+            fault = faults[serial]
+        else:
+            fault = await loop.run_in_executor(self._threads, self._register.find_fault, serial)
+        if fault is not None:
             return fault
-        return may_call(method, message, certified.caller, self._addressed)
+        judge = partial(may_call, method, message, certified.caller, self._addressed)
+        return await loop.run_in_executor(self._threads, judge) if reads_ledger(method) else judge()
+
+    def _find_faults(self, serials: Sequence[str]) -> list[Mapping[str, Refusal | None]]:
+        return [self._register.find_faults(frozenset(serials))] * len(serials)
 
     async def _refuse(self, context: Any, method: str, caller: Caller | None, refusal: Refusal) -> None:
         self._refusals.add(refusal.cause)

@@ -22,6 +22,11 @@ class Caller:
     name: str
 
 
+def reads_ledger(method: str) -> bool:
+    """Return whether `may_call` has to look up who is addressed by a request."""
+    return method in ("Get", "History", "GetCertificate")
+
+
 def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) -> Refusal | None:
     """Return why a caller may not make a call, or None if it may.
 
@@ -56,7 +61,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
             return _check_site([message.site], caller, "give back receipts of")
         case "GetRecalled" if caller.role is MemberRole.SITE:
             return _check_site([message.site], caller, "read the receipts of")
-        case "Get" | "History" | "GetCertificate":
+        case _ if reads_ledger(method):
             return _check_reader(message.request_id, caller, addressed)
     return None
 
