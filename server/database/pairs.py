@@ -1,4 +1,4 @@
-"""Queries for rows by pairs of values, built once: building one takes longer than SQLite needs to answer it."""
+"""Queries for rows by values or pairs of them, built once: building one takes longer than SQLite needs to answer it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Row, Select, String, and_, bindparam, func
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Connection, Row, Select, String, and_, bindparam, func, select
 
 from fedmunkey.server.database.connection import SQLITE
 
@@ -48,3 +48,30 @@ class PairQuery:
             columns = table.table_valued("first", "second").render_derived(name="pairs").c
             parts = [columns.first, columns.second]
         return and_(first == parts[0], second == parts[1])
+
+
+class AmongQuery:
+    """Finds the rows of a statement of which a column of texts has one of some values, however many there are."""
+
+    def __init__(self, statement: Select[*tuple[Any, ...]], column: Any) -> None:
+        self._statement = statement
+        self._column = column
+        self._of: dict[str, Select[*tuple[Any, ...]]] = {}
+
+    def rows(self, connection: Connection, values: Collection[str], **others: str) -> list[Row[*tuple[Any, ...]]]:
+        """Return the rows that some values find; `others` are what else the statement asks for."""
+        if not values:
+            return []
+        dialect = connection.dialect.name
+        if dialect not in self._of:
+            self._of[dialect] = self._statement.where(self._column.in_(_listed(dialect)))
+        given: Any = json.dumps(list(values)) if dialect == SQLITE else list(values)
+        return list(connection.execute(self._of[dialect], {**others, "among": given}).all())
+
+
+def _listed(dialect: str) -> Select[*tuple[Any, ...]]:
+    """Return the values of the parameter `among` as rows."""
+    if dialect == SQLITE:
+        return select(func.json_each(bindparam("among", type_=String)).table_valued("value").c.value)
+    rows = func.unnest(bindparam("among", type_=ARRAY(String))).table_valued("value").render_derived(name="among")
+    return select(rows.c.value)

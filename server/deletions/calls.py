@@ -305,9 +305,12 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         async def acknowledge() -> None:
             answers = [acknowledgement_from_wire(message) for message in messages]
             futures = await self._begin_writing(answers)
-            for outcome in await asyncio.gather(*map(self._completions.of, futures), return_exceptions=True):
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            outcomes = list(map(self._completions.of, futures))
+            if len(outcomes) > 1:
+                # Whatever becomes of one, the others are waited for.
+                await asyncio.wait(outcomes)
+            for outcome in outcomes:
+                await outcome
 
         await _answer(context, acknowledge)
 

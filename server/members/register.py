@@ -27,6 +27,7 @@ from fedmunkey.common.identities.member_keys import public_bytes
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
 from fedmunkey.server.database.connection import have_to_itself
 from fedmunkey.server.database.member_tables import InvitationRow, MemberRow
+from fedmunkey.server.database.pairs import AmongQuery
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.member_journal import MemberJournal, changes_between
 from fedmunkey.server.members.member_rows import (
@@ -42,7 +43,7 @@ from fedmunkey.server.members.turned_away import Cause, Refusal
 INVITATION_DAYS = 7.0
 # Made once: making the statement would take as long as reading the row, at each call and for each order.
 _OF_SERIAL = select(MemberRow.__table__).where(MemberRow.serial == bindparam("of_serial"))
-_OF_SERIALS = select(MemberRow.__table__).where(MemberRow.serial.in_(bindparam("of_serials", expanding=True)))
+_OF_SERIALS = AmongQuery(select(MemberRow.__table__), MemberRow.serial)
 _UNKNOWN_INVITATION = "the invitation is unknown, or a later one has taken its place; ask for another"
 _UNUSED_KEY = "the invitation was used already, for another key; ask for another, and say that somebody has used it"
 
@@ -221,7 +222,7 @@ class MemberRegister:
         Those that wait for their first use are left out: that is written, by `find_fault`.
         """
         with self._reading() as connection:
-            rows = connection.execute(_OF_SERIALS, {"of_serials": list(serials)}).all()
+            rows = _OF_SERIALS.rows(connection, serials)
         now = self._clock()
         faults: dict[str, Refusal | None] = dict.fromkeys(serials, Refusal(Cause.UNKNOWN, _unknown()))
         faults |= {row.serial: _fault(row, now) for row in rows}

@@ -16,15 +16,15 @@ from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import envelope_of
 from fedmunkey.server.database.log_tables import LogLeafRow, LogNodeRow, LogSizeRow
+from fedmunkey.server.database.pairs import AmongQuery
 
 LOST_NODE = "the log lacks a node; restore the ledger's database from a backup"
 
-_NAMES_AT_ONCE = 500
-
 _SIZE = select(LogSizeRow.size)
 _SET_SIZE = update(LogSizeRow).values(size=bindparam("new_size"))
-_NAMED = select(LogLeafRow.kind, LogLeafRow.name, LogLeafRow.content).where(
-    LogLeafRow.kind == bindparam("of_kind"), LogLeafRow.name.in_(bindparam("names", expanding=True))
+_NAMED = AmongQuery(
+    select(LogLeafRow.kind, LogLeafRow.name, LogLeafRow.content).where(LogLeafRow.kind == bindparam("of_kind")),
+    LogLeafRow.name,
 )
 _NODE = select(LogNodeRow.hash).where(
     LogNodeRow.level == bindparam("level"), LogNodeRow.position == bindparam("position")
@@ -137,12 +137,9 @@ def append_leaves(connection: Connection, leaves: Sequence[Leaf]) -> list[bytes]
 def _held(connection: Connection, leaves: Sequence[Leaf]) -> dict[tuple[str, str], bytes]:
     """Return the contents that the log has under the kinds and names of some leaves."""
     held: dict[tuple[str, str], bytes] = {}
-    for first in range(0, len(leaves), _NAMES_AT_ONCE):
-        for kind in LeafKind:
-            names = [leaf.name for leaf in leaves[first : first + _NAMES_AT_ONCE] if leaf.kind is kind]
-            if names:
-                rows = connection.execute(_NAMED, {"of_kind": kind.value, "names": names})
-                held |= {(row.kind, row.name): row.content for row in rows}
+    for kind in LeafKind:
+        names = [leaf.name for leaf in leaves if leaf.kind is kind]
+        held |= {(row.kind, row.name): row.content for row in _NAMED.rows(connection, names, of_kind=kind.value)}
     return held
 
 
