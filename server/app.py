@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.common.service.waiting import wait_for_service
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.rounds.careful_grid import ENGINE_LOOK_SECONDS, ENGINE_SILENCE_SECONDS, CarefulGrid
+from fedmunkey.server.rounds.engine_mail import EngineMail
 from fedmunkey.server.rounds.forgetting_strategy import ForgettingStrategy
 from fedmunkey.server.rounds.run_record import (
     GIVES_OUT,
@@ -52,11 +54,15 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that the run's configuration describes."""
-    if isinstance(grid, HttpGrid):
-        careful = CarefulGrid(grid)
-    else:
-        careful = CarefulGrid(grid, longest=ENGINE_LOOK_SECONDS, silence=ENGINE_SILENCE_SECONDS)
+    careful = CarefulGrid(grid) if isinstance(grid, HttpGrid) else _in_memory(grid)
     run_federation(careful, Settings.parse(context.run_config))
+
+
+def _in_memory(grid: Grid) -> CarefulGrid:
+    """Return the grid of a simulation, which waits for replies instead of looking for them where it can."""
+    careful = partial(CarefulGrid, grid, longest=ENGINE_LOOK_SECONDS, silence=ENGINE_SILENCE_SECONDS)
+    mail = EngineMail.of(grid)
+    return careful() if mail is None else careful(has_reply=mail.has_reply, wait=mail.wait)
 
 
 def run_federation(grid: Grid, settings: Settings) -> None:

@@ -92,7 +92,7 @@ class Sums:
 
     def to_numbers(self) -> NDArray[np.uint64]:
         """Return the sums as one row of whole numbers modulo 2^64, in which masks are added to them."""
-        upper = np.triu_indices(self.shape.size)
+        upper = _upper(self.shape.size)
         halves = [gram[upper] for gram in self.grams]
         row = np.concatenate([*halves, self.moments.reshape(-1), self.counts.reshape(-1)])
         return row.astype(np.int64).view(np.uint64)
@@ -107,7 +107,7 @@ class Sums:
             raise InvalidWeights(f"{row.size} numbers are not the {shape.length} of sums of this federation")
         whole = row.view(np.int64)
         half, per_moment = shape.size * (shape.size + 1) // 2, shape.size * shape.classes
-        upper = np.triu_indices(shape.size)
+        upper = _upper(shape.size)
         sums = cls.zeros(shape)
         for fold in range(shape.folds):
             sums.grams[fold][upper] = whole[fold * half : (fold + 1) * half]
@@ -122,6 +122,11 @@ class Sums:
     def digest(self) -> str:
         """Return the SHA-256 of the sums, in hexadecimal."""
         return hashlib.sha256(self.to_numbers().tobytes()).hexdigest()
+
+
+def _upper(size: int) -> NDArray[np.bool_]:
+    """Return where a symmetric matrix is read, row by row; a mask is read faster than a list of places."""
+    return np.triu(np.ones((size, size), dtype=np.bool_))
 
 
 def _fault(sums: Sums) -> str:

@@ -42,6 +42,8 @@ ENGINE_SILENCE_SECONDS = 30.0
 
 _IN_PAUSES = 10
 
+_QUIET_SECONDS = 1.0
+
 LOST = ErrorCode.UNKNOWN
 """The code of an error that Flower's simulation engine reports of a worker that has died."""
 
@@ -51,7 +53,8 @@ class CarefulGrid(Grid):
 
     It looks for replies every `longest` seconds at least, and more often for few messages. Where `silence` is given, in
     seconds, those that have not come by then since the last that did are lost, with the error that Flower's engine
-    gives for a worker that has died; it is more where there were long pauses before.
+    gives for a worker that has died; it is more where there were long pauses before. Of a message that was not
+    answered, as `has_reply` says by its id, the reply is looked for only after a second in which none has come.
     """
 
     def __init__(
@@ -60,12 +63,14 @@ class CarefulGrid(Grid):
         *,
         longest: float = _LONGEST_SECONDS,
         silence: float | None = None,
+        has_reply: Callable[[str], bool] = lambda _: True,
         wait: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._grid = grid
         self._longest = longest
         self._silence = silence
+        self._has_reply = has_reply
         self._wait = wait
         self._clock = clock
 
@@ -109,7 +114,9 @@ class CarefulGrid(Grid):
         replies: list[Message] = []
         pause, longest_silence = _FIRST_SECONDS, 0.0
         while waiting:
-            looked = {name: self._pull(name, message) for name, message in waiting.items()}
+            everywhere = self._clock() - last > _QUIET_SECONDS
+            answered = [name for name in waiting if self._has_reply(name) or everywhere]
+            looked = {name: self._pull(name, waiting[name]) for name in answered}
             pulled = {name: reply for name, reply in looked.items() if reply is not None}
             replies += pulled.values()
             waiting = {name: message for name, message in waiting.items() if name not in pulled}
