@@ -10,10 +10,12 @@ from fedmunkey.simulations.attacks.altered.label_only import LabelOnly
 from fedmunkey.simulations.attacks.altered.near_duplicates import NearDuplicates
 from fedmunkey.simulations.attacks.altered.other_places import OtherHospitals, SamePatient
 from fedmunkey.simulations.attacks.attack import Attack
+from fedmunkey.simulations.attacks.calibration import Calibration
 from fedmunkey.simulations.attacks.combined import Combined
 from fedmunkey.simulations.attacks.differencing import Differencing
 from fedmunkey.simulations.attacks.going_on import GoingOn
 from fedmunkey.simulations.attacks.likelihood_ratio import LikelihoodRatio
+from fedmunkey.simulations.attacks.linear_probe import LinearProbe
 from fedmunkey.simulations.attacks.loss_threshold import LossThreshold
 from fedmunkey.simulations.attacks.relative_likelihood import RelativeLikelihood
 from fedmunkey.simulations.attacks.weights_only import WeightsOnly
@@ -21,9 +23,11 @@ from fedmunkey.simulations.attacks.weights_only import WeightsOnly
 _ALL: tuple[Attack, ...] = (
     LossThreshold(),
     WeightsOnly(),
+    LinearProbe(),
     GoingOn(),
     NearDuplicates(),
     LabelOnly(),
+    Calibration(),
     OtherHospitals(),
     SamePatient(),
     Combined(),

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from fedmunkey.simulations.attacks.privacy_audit import CONFIDENCE, empirical_epsilon, most_provable
 from fedmunkey.simulations.audit.record_verdicts import LEVEL, PROBABILITY_MARGIN, Verdict
 from fedmunkey.simulations.audit.trial import Trial
+from fedmunkey.simulations.forget_sets.registry import SEQUENCES
 
-AT_RANDOM = frozenset({"random", "random+canaries", "sequence"})
+AT_RANDOM = frozenset({"random", "random+canaries", *(one.name for one in SEQUENCES)})
 """Forget sets whose honest records are drawn: guesses about others prove nothing of a privacy loss."""
 
 _FEWEST = 5

@@ -30,7 +30,13 @@ from fedmunkey.common.programs.options import EncoderOption, JsonOption, Setting
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.common.settings.settings_text import given_settings
 from fedmunkey.simulations.attacks.asking import label_confidence
-from fedmunkey.simulations.attacks.two_releases import score_by_totals, score_by_weights
+from fedmunkey.simulations.attacks.two_releases import (
+    features_by_totals,
+    features_by_weights,
+    likeness,
+    score_by_totals,
+    score_by_weights,
+)
 from fedmunkey.simulations.federation.encoded_set import EncodedSet, load_encoded
 from fedmunkey.simulations.federation.hospitals import Encoded
 from fedmunkey.simulations.federation.solved_federation import SolvedFederation, SolvedPlace, solve_federation
@@ -43,6 +49,9 @@ from fedmunkey.simulations.reporting.preamble import preamble
 
 ASKING, WEIGHTS, TOTALS = "asks the weights", "keeps both weights", "keeps both totals"
 """What whoever wants to know who has left can do: the last one only the coordinator."""
+
+GUESSES = "guesses"
+"""What another record of the same kind has in common with the one that left."""
 
 _CHANGED = (1, 10, 50)
 _PLACE = "all hospitals"
@@ -79,25 +88,32 @@ def differences(
         raise InvalidSetting(f"guarantee = {overrides['guarantee']}: only exact releases what is solved for")
     counts = tuple(changed or _CHANGED)
     results: list[dict[str, Any]] = []
+    reconstructed: list[dict[str, Any]] = []
     with Progress.quiet() if as_json else Progress(Console(stderr=True)) as progress:
         sets = [load_encoded(name, overrides, data_dir, progress) for name in data]
         for encoded in sets:
             _check(encoded, counts)
         for encoded in sets:
-            with progress.counting(f"releases of {encoded.name}", len(counts) * seeds) as count, torch_threads(1):
-                releases = Releases(encoded.images.split(Split.TRAIN), encoded.settings)
+            with progress.counting(f"releases of {encoded.name}", (len(counts) + 1) * seeds) as count, torch_threads(1):
+                releases = Releases(encoded.images, encoded.settings)
                 for number in counts:
                     found = []
                     for seed in range(seeds):
                         found.append(releases.compare(number, encoded.settings.seed + seed))
                         count(1)
                     results.append({"data": encoded.name, "changed": number, "auroc": _summary(found)})
+                likenesses = []
+                for seed in range(seeds):
+                    likenesses.append(releases.reconstruct(encoded.settings.seed + seed))
+                    count(1)
+                reconstructed.append({"data": encoded.name, "likeness": _summary(likenesses)})
     document = finite_only(
         {
             **preamble("differences", command_line.typed(), sets[0].settings),
             "question": {"changed": list(counts), "seeds": seeds},
             "sets": [one.describe() for one in sets],
             "results": results,
+            "reconstructed": reconstructed,
         }
     )
     if output is not None:
@@ -107,15 +123,20 @@ def differences(
         return
     command_line.print_table(_table(results, seeds))
     sys.stdout.write("AUROC in percent of telling who left from who stayed; 50 is chance, 100 is always.\n")
+    command_line.print_table(_reconstructed_table(reconstructed))
+    sys.stdout.write("Cosine in percent, without what records have in common; 100 are the record's own features.\n")
 
 
 class Releases:
     """A federation's release over all records, and those over all but some."""
 
-    def __init__(self, records: Encoded, settings: Settings) -> None:
-        self._records, self._settings = records, settings
+    def __init__(self, images: Encoded, settings: Settings) -> None:
+        self._records, self._settings = images.split(Split.TRAIN), settings
+        others = images.split(Split.VAL)
+        others = others if len(others.records) else images.split(Split.TEST)
         self._read = FeatureMap.of(Recipe.of(settings), choose_shape(settings))
-        self._place = SolvedPlace.of(records, self._read)
+        self._place = SolvedPlace.of(self._records, self._read)
+        self._own = SolvedPlace.of(others, self._read).bank
         self._before = self._solve(self._place)
 
     def compare(self, count: int, seed: int) -> dict[str, float]:
@@ -132,6 +153,25 @@ class Releases:
             TOTALS: score_by_totals(self._sums(bank), self._sums(place.bank), bank.numbers),
         }
         return {name: 100 * membership_auroc(score[left], score[~left]) for name, score in scores.items()}
+
+    def reconstruct(self, seed: int) -> dict[str, float]:
+        """Let one record leave, and return how like it is what somebody finds of it, in percent; it needs no image.
+
+        Who keeps the weights has the data set's validation records to guess the federation's sums from.
+        """
+        generator = np.random.default_rng(derive_seed(seed, "reconstructed"))
+        left = np.zeros(len(self._place.record_ids), dtype=np.bool_)
+        left[generator.integers(len(left))] = True
+        place, bank = self._place.select(~left), self._place.bank
+        after = self._solve(place).release
+        own = self._sums(self._own)
+        mean, numbers = self._own.numbers.mean(0), bank.numbers[left][0]
+        found = {
+            WEIGHTS: features_by_weights(self._before.release, after, own),
+            TOTALS: features_by_totals(self._sums(bank), self._sums(place.bank)),
+            GUESSES: self._own.numbers[generator.integers(len(self._own.numbers))],
+        }
+        return {name: 100 * likeness(one, numbers, mean) for name, one in found.items()}
 
     def _solve(self, place: SolvedPlace) -> SolvedFederation:
         return solve_federation({_PLACE: place}, self._settings, self._read)
@@ -152,7 +192,7 @@ def _check(encoded: EncodedSet, counts: Sequence[int]) -> None:
 
 
 def _summary(found: Sequence[dict[str, float]]) -> dict[str, Any]:
-    return {name: interval_document(Interval.of([one[name] for one in found])) for name in (ASKING, WEIGHTS, TOTALS)}
+    return {name: interval_document(Interval.of([one[name] for one in found])) for name in found[0]}
 
 
 def _table(results: Sequence[dict[str, Any]], seeds: int) -> Table:
@@ -161,7 +201,19 @@ def _table(results: Sequence[dict[str, Any]], seeds: int) -> Table:
     for heading in ("records changed", ASKING, WEIGHTS, TOTALS):
         table.add_column(heading, justify="right")
     for one in results:
-        figures = [one["auroc"][name] for name in (ASKING, WEIGHTS, TOTALS)]
-        shown = [Interval(each["mean"], each["half"] or float("nan")).text(1) for each in figures]
-        table.add_row(one["data"], str(one["changed"]), *shown)
+        table.add_row(one["data"], str(one["changed"]), *_shown(one["auroc"], (ASKING, WEIGHTS, TOTALS)))
     return table
+
+
+def _reconstructed_table(results: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title="What is found of a single record that left, without its image?", title_justify="left")
+    table.add_column("data")
+    for heading in (WEIGHTS, TOTALS, GUESSES):
+        table.add_column(heading, justify="right")
+    for one in results:
+        table.add_row(one["data"], *_shown(one["likeness"], (WEIGHTS, TOTALS, GUESSES)))
+    return table
+
+
+def _shown(figures: dict[str, Any], names: Sequence[str]) -> list[str]:
+    return [Interval(figures[name]["mean"], figures[name]["half"] or float("nan")).text(1) for name in names]

@@ -108,6 +108,7 @@ def audit_document(
                 "deletion": number,
                 "test_accuracy": _interval([trial.steps[number - 1].test_accuracy for trial in trials]),
                 "forget_accuracy": _interval([trial.steps[number - 1].forget_accuracy for trial in trials]),
+                "first_forget_accuracy": _interval([trial.steps[number - 1].first_forget_accuracy for trial in trials]),
             }
             for number in range(1, len(first.steps) + 1)
         ],

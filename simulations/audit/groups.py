@@ -7,10 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmunkey.simulations.attacks.asking import honest_records
+from fedmunkey.simulations.attacks.asking import honest_records, honest_rows
 from fedmunkey.simulations.federation.case import Case
 
 RAREST = "the rarest tenth"
+FIRST = "the first half of the deletions"
 
 Mask = NDArray[np.bool_]
 
@@ -19,7 +20,8 @@ def groups_of(case: Case) -> dict[str, Mask]:
     """Return, by name, masks over the forgotten records without canaries, hospital by hospital.
 
     There is one for each class and each hospital, and one for the tenth that is least like the retained records of its
-    class and hospital, by the cosine of keys.
+    class and hospital, by the cosine of keys. Of several deletions the first half is one as well: what was forgotten
+    may be known again after later deletions (arXiv 2604.19108, "forgetting reversal").
     """
     gone = honest_records(case)
     if not gone:
@@ -34,7 +36,18 @@ def groups_of(case: Case) -> dict[str, Mask]:
     likeness = _likeness(case)
     rarest = np.zeros(len(names), dtype=np.bool_)
     rarest[np.argsort(likeness, kind="stable")[: math.ceil(len(names) / 10)]] = True
+    if len(case.deletions) > 1:
+        groups[FIRST] = _in_first_half(case)
     return {**groups, RAREST: rarest}
+
+
+def _in_first_half(case: Case) -> Mask:
+    early = case.deletions[: len(case.deletions) // 2]
+    found = [np.empty(0, dtype=np.bool_)]
+    for name, rows in honest_rows(case).items():
+        first = np.concatenate([np.empty(0, dtype=np.int64), *(one[name] for one in early)])
+        found.append(np.isin(rows, first))
+    return np.concatenate(found)
 
 
 def _likeness(case: Case) -> NDArray[np.float64]:

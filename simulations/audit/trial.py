@@ -37,10 +37,15 @@ STATES = ("before", "after", "oracle", "other_oracle")
 
 @dataclass(frozen=True)
 class AfterDeletion:
-    """The federation after some of several deletions: accuracies in percent, the second on all that is forgotten."""
+    """The federation after some of several deletions: accuracies in percent.
+
+    The second is on all that is forgotten by then, the third on what the first deletion forgot: where it rises again,
+    a later deletion has brought it back.
+    """
 
     test_accuracy: float
     forget_accuracy: float
+    first_forget_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -205,11 +210,16 @@ def _steps(trained: Any, case: Case, method: Method[Any], budget: Budget) -> tup
         return ()
     found = []
     for count in range(1, len(case.deletions) + 1):
-        part = replace(case, deletions=case.deletions[:count])
-        part = replace(part, canaries=_within(case.canaries, part))
-        measured = known(method.forget(trained, part, budget).answers, part)
-        found.append(AfterDeletion(measured.test_accuracy, measured.forget_accuracy))
+        part = _first_deletions(case, count)
+        answers = method.forget(trained, part, budget).answers
+        measured, first = known(answers, part), known(answers, _first_deletions(case, 1))
+        found.append(AfterDeletion(measured.test_accuracy, measured.forget_accuracy, first.forget_accuracy))
     return tuple(found)
+
+
+def _first_deletions(case: Case, count: int) -> Case:
+    part = replace(case, deletions=case.deletions[:count])
+    return replace(part, canaries=_within(case.canaries, part))
 
 
 def _within(canaries: Mapping[str, Any], part: Case) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.forget_sets.canaries import Canaries
 from fedmunkey.simulations.forget_sets.forget_set import ForgetSet
+from fedmunkey.simulations.forget_sets.many_deletions import ManyDeletions
 from fedmunkey.simulations.forget_sets.most_memorised import MostMemorised
 from fedmunkey.simulations.forget_sets.random_records import RandomRecords
 from fedmunkey.simulations.forget_sets.random_with_canaries import RandomWithCanaries
-from fedmunkey.simulations.forget_sets.ten_deletions import TenDeletions
 from fedmunkey.simulations.forget_sets.whole_site import LeavingSite
 from fedmunkey.simulations.forget_sets.whole_subjects import WholeSubjects
 
@@ -28,7 +28,10 @@ def _regardless(forget_set: ForgetSet) -> MakeForgetSet:
     return make
 
 
-_UNTRAINED = (RandomRecords(), WholeSubjects(), Canaries(), LeavingSite(), TenDeletions(), RandomWithCanaries())
+SEQUENCES = (ManyDeletions("sequence", 10, "ten"), ManyDeletions("sequence-50", 50, "fifty"))
+"""Records that are drawn at random, and leave in several deletions."""
+
+_UNTRAINED = (RandomRecords(), WholeSubjects(), Canaries(), LeavingSite(), *SEQUENCES, RandomWithCanaries())
 
 FORGET_SETS: Mapping[str, MakeForgetSet] = MappingProxyType(
     {one.name: _regardless(one) for one in _UNTRAINED} | {MostMemorised.name: MostMemorised}

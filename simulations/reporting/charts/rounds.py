@@ -62,12 +62,17 @@ def draw_rounds(
 @styled
 def draw_deletions(after: Sequence[dict[str, Any]]) -> Chart | None:
     """Draw test and forget accuracy after each of several deletions; None if there are none."""
-    names = {"test_accuracy": ("after", "test records"), "forget_accuracy": ("before", "all records forgotten so far")}
-    found = {name: _known([(step["deletion"], step[name]) for step in after]) for name in names}
+    names = {
+        "test_accuracy": ("after", "test records"),
+        "forget_accuracy": ("before", "all records forgotten so far"),
+        "first_forget_accuracy": ("oracle", "what the first deletion forgot"),
+    }
+    # Documents of earlier versions do not say what became of the first deletion's records.
+    found = {name: _known([(step["deletion"], step[name]) for step in after if name in step]) for name in names}
     if not any(found.values()):
         return None
     figure, axes = _frame("deletion", "accuracy")
-    handles = [_draw(axes, found[name], style, label)[0] for name, (style, label) in names.items()]
+    handles = [_draw(axes, found[name], style, label)[0] for name, (style, label) in names.items() if found[name]]
     add_legend(figure, handles)
     return Chart("Accuracy after each deletion", "Many deletions in a row should cost no more than one.", figure)
 

@@ -12,9 +12,11 @@ def test_attacks_are_reported_in_order_and_say_what_they_are() -> None:
     assert list(ATTACKS) == [
         "loss-threshold",
         "weights-only",
+        "linear-probe",
         "going-on",
         "near-duplicates",
         "label-only",
+        "calibration",
         "other-hospitals",
         "same-patient",
         "combined",

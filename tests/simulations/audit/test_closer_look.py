@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fedmunkey.common.model.model import ModelShape
+from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.attacks.attack import Scores
 from fedmunkey.simulations.audit.closer_look import Claimed, most_vulnerable, privacy_loss, subgroups
-from fedmunkey.simulations.audit.groups import RAREST, groups_of
+from fedmunkey.simulations.audit.groups import FIRST, RAREST, groups_of
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Hospital
 from tests.simulations.given_records import case_of, train_rows
@@ -148,3 +151,34 @@ def test_groups_are_classes_hospitals_and_what_is_least_like_the_rest(
     assert groups[RAREST].sum() == 2
     if alone < 99:
         assert groups[RAREST][alone]
+
+
+def test_first_half_of_several_deletions_is_a_group(
+    hospitals: list[Hospital], settings: Settings, shape: ModelShape
+) -> None:
+    """What was forgotten first may come back with what is forgotten later."""
+    first, second, third = hospitals
+    mine, its = train_rows(first)[:6], train_rows(second)[:4]
+    none = {third.name: mine[:0]}
+    deletions = [
+        {first.name: mine[[1, 4]], second.name: its[:0], **none},
+        {first.name: mine[[0]], second.name: its[[3]], **none},
+        {first.name: mine[[2, 3, 5]], second.name: its[:3], **none},
+    ]
+    one = case_of(hospitals, {first.name: mine, second.name: its}, settings, shape)
+
+    groups = groups_of(replace(one, deletions=deletions))
+
+    assert groups[FIRST].tolist() == [False, True, False, False, True, False, *([False] * 4)]
+    assert FIRST not in groups_of(one)
+
+
+def test_what_the_first_deletions_forgot_and_later_ones_brought_back_is_flagged() -> None:
+    trial = trial_of(1, after=some(slice(0, 60), 0.15))
+    trial.groups[FIRST] = np.arange(COUNT) < 60
+
+    (verdict,) = subgroups([trial])
+
+    assert not verdict.passed
+    assert f"{FIRST} (60 records)" in verdict.sentence
+    assert "remembered" in verdict.sentence

@@ -11,8 +11,8 @@ import pytest
 from fedmunkey.common.closed_form.folds import FOLDS
 from fedmunkey.common.closed_form.sums import Sums, SumsShape
 from fedmunkey.common.errors import EXIT_CODE
-from fedmunkey.simulations.attacks.two_releases import score_by_totals
-from fedmunkey.simulations.audit.differences_command import TOTALS, WEIGHTS
+from fedmunkey.simulations.attacks.two_releases import features_by_totals, likeness, score_by_totals
+from fedmunkey.simulations.audit.differences_command import GUESSES, TOTALS, WEIGHTS
 from tests.simulations.conftest import MunkeySim
 
 FEW = ["--set", "random-features=50", "--set", "seed=7"]
@@ -34,6 +34,10 @@ def test_who_keeps_weights_or_totals_can_tell_who_left_and_figures_say_how_well(
         # Of few records in few numbers, the totals give every one away.
         assert one["auroc"][TOTALS]["mean"] == pytest.approx(100)
         assert one["auroc"][WEIGHTS]["mean"] > 80
+    (found,) = document["reconstructed"]
+    assert found["likeness"][TOTALS]["mean"] == pytest.approx(100)
+    assert found["likeness"][WEIGHTS]["mean"] > found["likeness"][GUESSES]["mean"]
+    assert "the record's own features" in out
 
 
 def test_totals_that_differ_by_more_records_than_numbers_tell_nothing() -> None:
@@ -51,6 +55,23 @@ def test_totals_that_differ_by_more_records_than_numbers_tell_nothing() -> None:
     assert score_by_totals(before, after, numbers) == pytest.approx(1)
     told = score_by_totals(before, few, numbers)
     assert told[:3] == pytest.approx(1)
+
+
+def test_totals_that_differ_by_one_record_are_that_record() -> None:
+    generator = np.random.default_rng(4)
+    numbers = generator.integers(0, 100, (30, 8)).astype(float)
+    labels, folds = np.zeros(30, np.int64), np.arange(30) % FOLDS
+    before, after = (Sums.zeros(SumsShape(FOLDS, 8, 2)) for _ in range(2))
+    before.add(numbers, labels, folds)
+    after.add(numbers[1:], labels[1:], folds[1:])
+    mean = numbers.mean(0)
+
+    found = features_by_totals(before, after)
+
+    assert likeness(found, numbers[0], mean) == pytest.approx(1)
+    assert likeness(-found, numbers[0], mean) == pytest.approx(1)
+    assert max(likeness(found, one, mean) for one in numbers[1:]) < 0.99
+    assert likeness(mean, numbers[0], mean) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize(

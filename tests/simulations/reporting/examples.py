@@ -50,6 +50,7 @@ def audit() -> dict[str, Any]:
                 "deletion": number,
                 "test_accuracy": interval(rng, 83.5, 0.5),
                 "forget_accuracy": interval(rng, 81 + number % 2, 1.5),
+                "first_forget_accuracy": interval(rng, 80 + number % 3, 2.5),
             }
             for number in range(1, 7)
         ],

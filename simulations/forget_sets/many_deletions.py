@@ -10,22 +10,22 @@ from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.drawing import draw_random, nothing, shuffled_parts
 from fedmunkey.simulations.forget_sets.forget_set import Drawn, ForgetSet
 
-_DELETIONS = 10
 
+class ManyDeletions(ForgetSet):
+    """The records of `RandomRecords`, in so many deletions whose sizes differ by one at most."""
 
-class TenDeletions(ForgetSet):
-    """The records of `RandomRecords`, in ten deletions whose sizes differ by one at most."""
-
-    name = "sequence"
-    title = "ten deletions, one after the other"
+    def __init__(self, name: str, count: int, in_words: str) -> None:
+        self.name = name
+        self.title = f"{in_words} deletions, one after the other"
+        self._count = count
 
     def draw(self, hospitals: Sequence[Hospital], share: float, seed: int) -> Drawn:
         """Draw records and the order in which they leave."""
         rows = draw_random(hospitals, share, seed)
         total = sum(map(len, rows.values()))
-        if total < _DELETIONS:
+        if total < self._count:
             raise InvalidDeletion(
-                f"{share:.3g} of the records is {total}, too few for {_DELETIONS} deletions; forget a larger share"
+                f"{share:.3g} of the records is {total}, too few for {self._count} deletions; forget a larger share"
             )
-        sizes = [(total + place) // _DELETIONS for place in range(_DELETIONS)]
+        sizes = [(total + place) // self._count for place in range(self._count)]
         return Drawn(hospitals, shuffled_parts(rows, sizes, derive_seed(seed, "order")), nothing(hospitals))

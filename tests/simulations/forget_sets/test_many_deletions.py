@@ -8,11 +8,13 @@ import pytest
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.simulations.federation.hospitals import Hospital
 from fedmunkey.simulations.forget_sets.random_records import RandomRecords
-from fedmunkey.simulations.forget_sets.ten_deletions import TenDeletions
+from fedmunkey.simulations.forget_sets.registry import SEQUENCES
+
+TEN, FIFTY = SEQUENCES
 
 
 def test_random_records_leave_in_ten_deletions_across_hospitals(hospitals: list[Hospital]) -> None:
-    deletions = TenDeletions().draw(hospitals, 0.4, 0).deletions
+    deletions = TEN.draw(hospitals, 0.4, 0).deletions
 
     sizes = [sum(map(len, rows.values())) for rows in deletions]
     assert len(sizes) == 10
@@ -22,4 +24,9 @@ def test_random_records_leave_in_ten_deletions_across_hospitals(hospitals: list[
         assert np.sort(np.concatenate([one[name] for one in deletions])).tolist() == rows.tolist()
     assert any(sum(len(some) > 0 for some in rows.values()) > 1 for rows in deletions)
     with pytest.raises(InvalidDeletion, match="too few for 10 deletions; forget a larger share"):
-        TenDeletions().draw(hospitals, 0.1, 0)
+        TEN.draw(hospitals, 0.1, 0)
+
+
+def test_fifty_deletions_need_fifty_records(hospitals: list[Hospital]) -> None:
+    with pytest.raises(InvalidDeletion, match="too few for 50 deletions; forget a larger share"):
+        FIFTY.draw(hospitals, 0.4, 0)
