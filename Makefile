@@ -13,7 +13,7 @@ AUDIT := .venv-audit
 
 HANDBOOK := $(BIN)/python -m tests.handbook
 
-.PHONY: demo console-demo demo-transformer deploy-local handbook test test-again check format bench results protos docs browser \
+.PHONY: demo console-demo demo-transformer deploy-local handbook test test-again check format moments bench results protos docs browser \
 	audit-dependencies hashes clean
 
 demo: $(VENV)/.installed  ## Five hospitals learn digits together and forget on the way.
@@ -49,6 +49,9 @@ check: $(VENV)/.installed-dev  ## ruff and mypy.
 format: $(VENV)/.installed-dev  ## Put the code into ruff's form.
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+moments: $(VENV)/.installed-dev  ## Ends a simulation at 20 random moments, by SIGTERM and SIGKILL, and looks for what is left.
+	MUNKEY_MOMENTS=20 $(BIN)/pytest -q --no-cov -rP tests/simulations/run/test_random_moments.py
 
 bench: $(VENV)/.installed-dev  ## Every figure as a ratio measured in one run, into bench.json.
 	$(BIN)/munkey-sim bench --output bench.json

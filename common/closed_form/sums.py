@@ -82,7 +82,11 @@ class Sums:
         for fold in np.unique(folds).tolist():
             rows = folds == fold
             some, classes = numbers[rows], one_hot[rows]
-            self.grams[fold] += some.T @ some
+            if self.counts[fold].any():
+                self.grams[fold] += some.T @ some
+            else:
+                # Of few records, most of the time would go into a second matrix.
+                np.matmul(some.T, some, out=self.grams[fold])
             self.moments[fold] += some.T @ classes
             self.counts[fold] += classes.sum(0)
 

@@ -284,8 +284,8 @@ class SolvingRounds:
     ) -> tuple[list[SiteReply], NDArray[np.uint64]]:
         """Ask sites for numbers and add these modulo 2^64, in which the masks cancel; return the replies without them.
 
-        Each must say some whole numbers beside them. Begins again without those that failed; raises `FederationStopped`
-        where the settings want all of them.
+        Each must say some whole numbers beside them. Begins again without those that failed, unless nothing was masked
+        and they failed at once; raises `FederationStopped` where the settings want all of them.
         """
         total, added = np.zeros(length, dtype=np.uint64), set()
 
@@ -315,9 +315,10 @@ class SolvingRounds:
             raise FederationStopped(
                 f"round {self._sites.round.number}: no site could take part: {self._sites.reasons()}"
             )
-        if missing:
+        if missing and (self.authority is not None or kind != CONTRIBUTE):
+            # Masks are left that do not cancel, or sums are in that answers would be missing for.
             raise _Again(missing)
-        return replies, total
+        return [reply for reply in replies if reply.node in added], total
 
     def _give_out(self, number: int, release: Release, *, again: bool = False) -> dict[str, float]:
         """Give a release to every site that is there; return the mean of what those say that are asked to evaluate."""

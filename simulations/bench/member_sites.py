@@ -18,6 +18,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Subject
+from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.identities import MemberRole
 from fedmunkey.common.identities.invitation import Invitation
 from fedmunkey.common.programs.supervision import own_program
@@ -35,6 +36,7 @@ from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, a
 from fedmunkey.simulations.bench.measured_process import measured_process
 from fedmunkey.simulations.bench.member_clients import Member, MemberSites
 from fedmunkey.simulations.bench.memory import resident_memory
+from fedmunkey.simulations.bench.postgresql import postgresql_schema
 from fedmunkey.simulations.bench.service_clients import Sites
 from fedmunkey.simulations.bench.synthetic_store import SITE, SyntheticStore, subject_name
 from fedmunkey.simulations.programs.free_ports import HOST, free_ports
@@ -55,6 +57,11 @@ _KILLED = Figure(
     "two services on one ledger share them, and one is killed: until the last receipt for a new request",
     "s",
 )
+_KILLED_POSTGRESQL = Figure(
+    "members-one-of-two-postgresql",
+    "the same, and the ledger is on PostgreSQL",
+    "s",
+)
 _DRAIN = Figure(
     "members-drain",
     "10,000 signed requests queued for a site: orders that its agent carries out and signs in a second",
@@ -73,12 +80,15 @@ class _Federation:
     """A coordinator's folder, who is a member of it, and the keys that are trusted."""
 
     folder: Path
+    database: str = ""
     secret: FederationSecret = field(default_factory=FederationSecret.generate)
     services: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.coordinator = CoordinatorFolder(self.folder / "coordinator")
         self.authority = self.coordinator.create("benchmark", [HOST])
+        if self.database:
+            self.coordinator.note_ledger(self.database)
         self.officer = Member.make(self.authority, MemberRole.OFFICER, "officer-1")
         self.sites: list[Member] = []
         self.asked = 0
@@ -134,6 +144,7 @@ def _measure(bench: Bench) -> Iterator[Measured]:
         with bench.progress.counting("members", len(names)) as count:
             federation.admit(names, count)
         yield from _measure_sites(bench, federation)
+    yield _measure_postgresql(bench, names)
     with bench.folder() as folder:
         yield _measure_drain(bench, folder)
 
@@ -149,6 +160,20 @@ def _measure_sites(bench: Bench, federation: _Federation) -> Iterator[Measured]:
     yield bench.result(_MEMORY, memory / 2**20)
     yield bench.result(_RESTART, restart, "its start and every handshake included")
     yield bench.result(_KILLED, killed, "half of the sites were connected to it")
+
+
+def _measure_postgresql(bench: Bench, names: Sequence[str]) -> Measured:
+    """Have two services share one PostgreSQL, and kill one of them."""
+    try:
+        with bench.folder() as folder, postgresql_schema() as database:
+            federation = _Federation(folder, database)
+            addresses = [f"{HOST}:{port}" for port in free_ports(2)]
+            with bench.progress.counting("members on PostgreSQL", 2 * len(names)) as count:
+                federation.admit(names, count)
+                killed = asyncio.run(_one_of_two(federation, addresses, count))
+            return bench.result(_KILLED_POSTGRESQL, killed, "half of the sites were connected to it")
+    except InvalidSetting as fault:
+        return Measured.missing(_KILLED_POSTGRESQL, str(fault))
 
 
 async def _ask(federation: _Federation, sites: Sites, addresses: Sequence[str]) -> float:
@@ -250,4 +275,4 @@ def _queue(federation: _Federation, orders: int, count: Callable[[int], None]) -
                 count(1)
 
 
-GROUP = Group("members", (_MEDIAN, _TAIL, _MEMORY, _RESTART, _KILLED, _DRAIN), _measure)
+GROUP = Group("members", (_MEDIAN, _TAIL, _MEMORY, _RESTART, _KILLED, _KILLED_POSTGRESQL, _DRAIN), _measure)

@@ -14,7 +14,14 @@ from fedmunkey.simulations.reporting.numerals import UNKNOWN, decimals, figure
 Row = tuple[str, ...]
 ACCURACY = ("model", "TA %", "own mix %", "macro-F1 %", "training s")
 DELETIONS = ("deletion", "guarantee", "entries", "took", "vs retraining", "", "TA %", "RA %", "FA %", "MIA %")
+CHANGES = ("change", "what it was", "when", "its records", "hospitals in that round")
 HOSPITALS = ("hospital", "training", "validation", "test", "subjects", "training records of each class")
+_CHANGES = {
+    "join": "{} joined",
+    "leave": "{} left",
+    "sleep": "{} did not answer",
+    "arrive": "records arrived",
+}
 _FOUR = ("test_accuracy", "retain_accuracy", "forget_accuracy", "membership")
 _SPLITS = ("train", "val", "test")
 _MODELS = {
@@ -46,6 +53,32 @@ def deletion_rows(run: Mapping[str, Any]) -> list[tuple[Row, ...]]:
     if "oracle" in run["baselines"]:
         last.append(("", *nothing, "oracle", *_four(run["baselines"]["oracle"]["measurement"])))
     return [*rows, tuple(last)]
+
+
+def change_rows(run: Mapping[str, Any]) -> list[Row]:
+    """Return which hospitals and records came and went, below the headings `CHANGES`; none where none did."""
+    return [
+        (
+            one["plan"],
+            _CHANGES[one["kind"]].format(one["hospital"]),
+            f"rounds {one['round']} to {one['until']}" if one["until"] else f"before round {one['round']}",
+            figure(one["records"]),
+            UNKNOWN if one["took_part"] is None else figure(one["took_part"]),
+        )
+        for one in run.get("changes", [])
+    ]
+
+
+def same_weights_line(run: Mapping[str, Any]) -> str:
+    """Return whether the last weights are those of a federation that never had what left; empty if not known."""
+    match run.get("same_weights"):
+        case True:
+            return (
+                "The last weights have the same bytes as those of a federation that never had what was deleted or left."
+            )
+        case False:
+            return "The last weights differ from those of a federation that never had what was deleted or left."
+    return ""
 
 
 def mix_headings(run: Mapping[str, Any]) -> Row:

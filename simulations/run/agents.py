@@ -27,9 +27,12 @@ Hear = Callable[[Iterable[str]], None]
 
 
 @contextlib.contextmanager
-def running_agents(hospitals: Sequence[Hospital], settings: Settings) -> Iterator[Hear]:
-    """Serve all hospitals' orders while the context lasts; the function that is yielded says who has got some."""
-    start = _following if len(hospitals) <= MOST_FOLLOWING else _visiting
+def running_agents(hospitals: Sequence[Hospital], settings: Settings, *, come_and_go: bool = False) -> Iterator[Hear]:
+    """Serve all hospitals' orders while the context lasts; the function that is yielded says who has got some.
+
+    Of hospitals that come and go nothing is held open meanwhile.
+    """
+    start = _following if len(hospitals) <= MOST_FOLLOWING and not come_and_go else _visiting
     with start(hospitals, settings) as hear:
         yield hear
 

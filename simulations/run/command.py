@@ -30,11 +30,12 @@ from fedmunkey.simulations.programs.options import (
 from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.reporting.files import write_report
 from fedmunkey.simulations.reporting.html import run_charts
+from fedmunkey.simulations.reporting.run_tables import same_weights_line
 from fedmunkey.simulations.run.baselines import Baseline
 from fedmunkey.simulations.run.experiment import MOST_WHOLE, Experiment, HeldOutUse
 from fedmunkey.simulations.run.flower_runtime import RAY_ADDRESS
 from fedmunkey.simulations.run.kept_run import KeptRun
-from fedmunkey.simulations.run.report import accuracy_table, deletion_table
+from fedmunkey.simulations.run.report import accuracy_table, change_table, deletion_table
 from fedmunkey.simulations.run.run import simulate
 
 _WITH_RESUME = ("resume", "as_json")
@@ -47,6 +48,13 @@ def run(
     delete: Annotated[
         list[str] | None,
         typer.Option(help="What is forgotten before which round: records:5%@3, subjects:10@4, site:2@5. Repeatable."),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Hospitals that come and go, records that arrive: join:3@2, leave:4@3, sleep:2@2-3, arrive:20%@3. "
+            "Repeatable; under exact."
+        ),
     ] = None,
     alpha: AlphaOption = 1.0,
     divide_by: DivideByOption = DivideBy.LABELS,
@@ -130,6 +138,7 @@ def run(
         command=command_line.typed(),
         divide_by=divide_by,
         feature_shift=feature_shift,
+        changes=change or [],
     )
     _show(experiment, as_json)
 
@@ -157,4 +166,8 @@ def _show(experiment: Experiment, as_json: bool, *, resume: bool = False) -> Non
     if document["deletions"]:
         command_line.print_table(deletion_table(document))
         sys.stdout.write(f"{document['headline']['sentence']}\n")
+    if document["changes"]:
+        command_line.print_table(change_table(document))
+    if line := same_weights_line(document):
+        sys.stdout.write(f"{line}\n")
     sys.stdout.write(f"report: {paths['html']}, pictures beside it\n")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,7 @@ from fedmunkey.simulations.federation.solved_federation import SolvedAnswers, So
 from fedmunkey.simulations.run.agents import Hear
 from fedmunkey.simulations.run.kept_run import KeptRun
 from fedmunkey.simulations.run.plan import DeletionKind, ResolvedDeletion, forget_rows
+from fedmunkey.simulations.run.presence import Presence
 
 _ANSWER_SECONDS = 120.0
 _POLL_SECONDS = 0.01
@@ -132,7 +133,7 @@ class DeletionDriver:
     Requests go to the `deletion-service` of the settings; the secret makes the references in them. The first model has
     the shared weights before any training. What is measured is kept, so that `take_up` finds what an earlier process
     has done. `hear` is told which hospitals have got orders. `on_deletion` is called with each deletion that was
-    carried out.
+    carried out. `presence`, where hospitals come and go, brings about how it is in each round before its deletions.
     """
 
     plan: Sequence[ResolvedDeletion]
@@ -143,6 +144,7 @@ class DeletionDriver:
     kept: KeptRun | None = None
     hear: Hear = lambda _: None
     on_deletion: Callable[[CarriedOut], None] | None = None
+    presence: Presence | None = None
     done: list[CarriedOut] = field(default_factory=list)
     _places: dict[str, tuple[int, SolvedPlace | None]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -150,6 +152,9 @@ class DeletionDriver:
     def open_round(self, number: int) -> None:
         """Carry out the deletions of a round; a second call for the same round finds nothing left to do."""
         with self._lock:
+            if self.presence is not None:
+                # Who was asleep hears first what it has missed.
+                self.hear(self.presence.take_up(number))
             while len(self.done) < len(self.plan) and self.plan[len(self.done)].planned.round <= number:
                 carried_out = self._carry_out(self.plan[len(self.done)])
                 self.done.append(carried_out)
@@ -167,7 +172,17 @@ class DeletionDriver:
                 self.done.append(CarriedOut(deletion, statuses, before, after))
 
     def measure_now(self, model: Munkey | Release) -> Measurement:
-        """Measure a model with the banks as they are, on everything that has been forgotten."""
+        """Measure a model with the banks as they are, on everything that has been forgotten.
+
+        What deletions have come to by now, at hospitals that were asleep when they were asked for, is taken up as well.
+        """
+        with DeletionChannel(self.settings.deletion_service) as service:
+            self.done = [
+                replace(done, statuses=tuple(service.get(one.request.request_id) for one in done.statuses))
+                if any(not one.state.answered for one in done.statuses)
+                else done
+                for done in self.done
+            ]
         gone = self._rows(self.plan[: len(self.done)])
         return self._measure(model, gone, gone)
 
@@ -180,7 +195,7 @@ class DeletionDriver:
         self._keep(position, _BEFORE, before)
         requests = list(self._requests(deletion, position))
         with DeletionChannel(self.settings.deletion_service) as service:
-            statuses = _carry_out(service, requests, self.hear)
+            statuses = _carry_out(service, requests, self.hear, self._away())
         after = self._measure(model, forgotten, gone, renewed=True)
         self._keep(position, _AFTER, after)
         return CarriedOut(deletion, statuses, before, after)
@@ -213,6 +228,20 @@ class DeletionDriver:
         rows = forget_rows(deletions, len(self.hospitals))
         return dict(zip((hospital.name for hospital in self.hospitals), rows, strict=True))
 
+    def _away(self) -> frozenset[str]:
+        return frozenset() if self.presence is None else self.presence.away()
+
+    def _there(self) -> Sequence[Hospital]:
+        return self.hospitals if self.presence is None else self.presence.there()
+
+    def _not_retained(self, gone: dict[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+        """Return what is gone, and what has not come yet, by hospital."""
+        if self.presence is None:
+            return gone
+        timeline, number = self.presence.timeline, self.presence.round
+        lacking = [np.flatnonzero(~timeline.holds(place, number)) for place in range(len(self.hospitals))]
+        return {one.name: np.union1d(gone[one.name], rows) for one, rows in zip(self.hospitals, lacking, strict=True)}
+
     def _model(self) -> Munkey | Release:
         path = Path(self.settings.output_dir) / LAST
         return read_weights(path) if path.exists() else self.first_model
@@ -226,15 +255,16 @@ class DeletionDriver:
         renewed: bool = False,
     ) -> Measurement:
         answers: Answers
+        there, gone = self._there(), self._not_retained(gone)
         if isinstance(model, Release):
-            places = {hospital.name: self._read_place(hospital, model) for hospital in self.hospitals}
+            places = {hospital.name: self._read_place(hospital, model) for hospital in there}
             answers = SolvedAnswers(model, places, self.settings)
             if renewed:
                 answers = solve_federation(places, self.settings, model.feature_map)
         else:
-            banks = {hospital.name: _read(hospital, self.settings) for hospital in self.hospitals}
+            banks = {hospital.name: _read(hospital, self.settings) for hospital in there}
             answers = MunkeyAnswers(model, banks, self.settings)
-        return measure(answers, self.hospitals, forgotten, gone)
+        return measure(answers, there, forgotten, gone)
 
     def _read_place(self, hospital: Hospital, release: Release) -> SolvedPlace:
         """Return what a hospital's key store holds, which is read anew where deletions have changed it."""
@@ -257,22 +287,26 @@ def _read(hospital: Hospital, settings: Settings) -> HospitalBank:
         return HospitalBank(bank, store.records.read_keys(bank.entries))
 
 
-def _carry_out(service: DeletionService, requests: Sequence[DeletionRequest], hear: Hear) -> tuple[RequestStatus, ...]:
-    """Submit requests, have the addressed sites hear them, and ask until all of these have answered."""
+def _carry_out(
+    service: DeletionService, requests: Sequence[DeletionRequest], hear: Hear, away: Collection[str]
+) -> tuple[RequestStatus, ...]:
+    """Submit requests, have the addressed sites hear them, and ask until all that are not away have answered."""
     for request in requests:
         service.submit(request)
     submitted = [service.get(request.request_id) for request in requests]
-    hear(sorted({progress.site for status in submitted for progress in status.sites}))
-    return tuple(_wait_for(service, request.request_id) for request in requests)
+    hear(sorted({progress.site for status in submitted for progress in status.sites} - set(away)))
+    return tuple(_wait_for(service, request.request_id, away) for request in requests)
 
 
-def _wait_for(service: DeletionService, request_id: str) -> RequestStatus:
+def _wait_for(service: DeletionService, request_id: str, away: Collection[str]) -> RequestStatus:
     deadline = time.monotonic() + _ANSWER_SECONDS
     while True:
         status = service.get(request_id)
         if status.state.answered:
             if status.state not in (RequestState.ERASED, RequestState.COMPLETED):
                 raise FederationStopped(f"deletion request {request_id} is {status.state}; see the ledger")
+            return status
+        if all(progress.state.final or progress.site in away for progress in status.sites):
             return status
         if time.monotonic() > deadline:
             raise FederationStopped(f"deletion request {request_id} had no answer in {_ANSWER_SECONDS:.0f} s")

@@ -59,6 +59,8 @@ class Experiment:
         What hospitals differ in.
     feature_shift : float
         How much their scanners differ, from 0 to 1.
+    changes : sequence of str
+        Which hospitals come and go and which records arrive, such as `join:3@2`.
     """
 
     data: str
@@ -78,6 +80,7 @@ class Experiment:
     command: str = "munkey-sim run"
     divide_by: DivideBy = DivideBy.LABELS
     feature_shift: float = 0.0
+    changes: Sequence[str] = ()
 
     @property
     def shared_folder(self) -> Path:

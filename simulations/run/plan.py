@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fedmunkey.client.records.dataset import Consent, Dataset, Split
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.model.randomness import derive_seed
+from fedmunkey.simulations.run.changes import Timeline
 
 _EXAMPLES = "records:5%@3, subjects:10@4 or site:2@5"
 _GRAMMAR = re.compile(r"(records|subjects|site):([0-9]{1,9}(?:\.[0-9]{1,9})?)(%?)@([0-9]{1,9})")
@@ -91,16 +92,19 @@ def parse_plan(texts: Sequence[str], *, hospitals: int, num_rounds: int) -> tupl
     return tuple(plan)
 
 
-def resolve(plan: Sequence[PlannedDeletion], hospitals: Sequence[Dataset], seed: int) -> tuple[ResolvedDeletion, ...]:
+def resolve(
+    plan: Sequence[PlannedDeletion], hospitals: Sequence[Dataset], seed: int, timeline: Timeline | None = None
+) -> tuple[ResolvedDeletion, ...]:
     """Draw the records that each deletion erases.
 
     Deletions are resolved in the order of their rounds. Records and subjects are drawn uniformly from those that are
     left over all hospitals together and whose consent may be withdrawn; a percentage is of all records, or of all
     subjects with such consent, that there were at the beginning, rounded. A whole site goes whatever the consent. The
-    same seed draws the same records. Raises `InvalidDeletion` if a deletion asks for more than is left or leaves no
-    training record at any hospital.
+    same seed draws the same records. With a timeline, records that are not there by then are not drawn, and a hospital
+    that is asleep asks for nothing itself; subjects may have records there, which go when it is back. Raises
+    `InvalidDeletion` if a deletion asks for more than is left or leaves no training record at any hospital.
     """
-    remaining = _Remaining(hospitals)
+    remaining = _Remaining(hospitals, timeline or Timeline.draw((), hospitals, seed))
     resolved = []
     for position, planned in enumerate(sorted(plan, key=lambda planned: planned.round)):
         generator = np.random.default_rng(derive_seed(seed, "deletions", position))
@@ -151,16 +155,24 @@ def _hospital(text: str, hospital: int, hospitals: int) -> int:
 class _Remaining:
     """Which training records every hospital still has while a plan is resolved."""
 
-    def __init__(self, hospitals: Sequence[Dataset]) -> None:
+    def __init__(self, hospitals: Sequence[Dataset], timeline: Timeline) -> None:
         self._hospitals = hospitals
+        self._timeline = timeline
+        self._round: int | None = None
         self._left = [hospital.splits == Split.TRAIN.value for hospital in hospitals]
         self._revocable = [hospital.consents == Consent.REVOCABLE.value for hospital in hospitals]
         self._totals = {DeletionKind.RECORDS: self._records(), DeletionKind.SUBJECTS: len(self._subjects())}
 
     def draw(self, planned: PlannedDeletion, generator: np.random.Generator) -> ResolvedDeletion:
         """Choose what the deletion erases, without erasing it."""
+        self._round = planned.round
         if planned.kind is DeletionKind.SITE:
             rows = self._where([index == planned.hospital for index in range(1, len(self._hospitals) + 1)])
+            if not self._is_there((planned.hospital or 0) - 1):
+                raise InvalidDeletion(
+                    f"{planned}: hospital {planned.hospital} is not there before round {planned.round}, so it asks for "
+                    "nothing; choose a round in which it is"
+                )
             if not any(map(len, rows)):
                 raise InvalidDeletion(
                     f"{planned}: hospital {planned.hospital} has no training record left by then; "
@@ -175,7 +187,7 @@ class _Remaining:
                 self._where([np.isin(hospital.subject_ids, chosen) for hospital in self._hospitals]),
                 tuple(chosen.tolist()),
             )
-        withdrawable = self._withdrawable()
+        withdrawable = [rows & self._is_there(place) for place, rows in enumerate(self._withdrawable())]
         sizes = [int(rows.sum()) for rows in withdrawable]
         places = generator.choice(sum(sizes), self._number(planned, sum(sizes)), replace=False)
         drawn = np.zeros(sum(sizes), dtype=np.bool_)
@@ -193,7 +205,7 @@ class _Remaining:
             raise InvalidDeletion(f"{planned}: leaves no training record at any hospital; delete less")
 
     def _records(self) -> int:
-        return int(sum(left.sum() for left in self._left))
+        return int(sum(held.sum() for held in self._held()))
 
     def _subjects(self) -> NDArray[np.str_]:
         held = zip(self._hospitals, self._withdrawable(), strict=True)
@@ -201,7 +213,16 @@ class _Remaining:
 
     def _withdrawable(self) -> list[NDArray[np.bool_]]:
         """Return, for each hospital, which of the records that are left may be withdrawn."""
-        return [left & revocable for left, revocable in zip(self._left, self._revocable, strict=True)]
+        return [held & revocable for held, revocable in zip(self._held(), self._revocable, strict=True)]
+
+    def _held(self) -> list[NDArray[np.bool_]]:
+        """Return, for each hospital, which records it has in the round that is drawn for; all before any is."""
+        if self._round is None:
+            return self._left
+        return [left & self._timeline.holds(place, self._round) for place, left in enumerate(self._left)]
+
+    def _is_there(self, place: int) -> bool:
+        return self._timeline.is_there(place, self._round or 1)
 
     def _number(self, planned: PlannedDeletion, left: int) -> int:
         number = planned.number_of(self._totals[planned.kind])
@@ -213,4 +234,4 @@ class _Remaining:
         return number
 
     def _where(self, chosen: Sequence[NDArray[np.bool_] | bool]) -> tuple[NDArray[np.int64], ...]:
-        return tuple(np.flatnonzero(left & mask) for left, mask in zip(self._left, chosen, strict=True))
+        return tuple(np.flatnonzero(left & mask) for left, mask in zip(self._held(), chosen, strict=True))

@@ -11,6 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from fedmunkey.client.records.dataset import Consent, Split
+from fedmunkey.client.site import hospital_name
 from fedmunkey.common.deletions.status_words import loss_document
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.common.settings.settings import Settings
@@ -22,14 +23,17 @@ from fedmunkey.simulations.reporting.numerals import decimals
 from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble
 from fedmunkey.simulations.reporting.run_tables import (
     ACCURACY,
+    CHANGES,
     DELETIONS,
     accuracy_rows,
+    change_rows,
     closing_line,
     deletion_rows,
     deletion_title,
     renewal_line,
 )
 from fedmunkey.simulations.run.baselines import Baseline, BaselineResult
+from fedmunkey.simulations.run.changes import Change, Timeline
 from fedmunkey.simulations.run.deletions import CarriedOut
 from fedmunkey.simulations.run.experiment import Experiment
 
@@ -52,6 +56,8 @@ def run_document(
     baselines: Mapping[Baseline, BaselineResult],
     preparation_seconds: float,
     training_seconds: float,
+    timeline: Timeline | None = None,
+    same: bool | None = None,
 ) -> dict[str, Any]:
     """Return the document; `simulations/reporting/report.schema.json` says what each part means."""
     oracle = baselines.get(Baseline.ORACLE)
@@ -75,6 +81,8 @@ def run_document(
         },
         "rounds": list(rounds),
         "deletions": [_describe_deletion(done, oracle, _renewed(done, rounds)) for done in deletions],
+        "changes": [_describe_change(one, timeline, rounds) for one in timeline.changes] if timeline else [],
+        "same_weights": same,
         "final": {
             "test_accuracy": _percent(last["mean"].get("test-accuracy")),
             "test_macro_f1": _percent(last["mean"].get("test-macro-f1")),
@@ -120,6 +128,14 @@ def deletion_table(run: Mapping[str, Any]) -> Table:
     if "oracle" in run["baselines"]:
         captions.append(f"Average Gap to the oracle at the end: {decimals(run['final']['average_gap'])} points")
     table.caption = "\n".join(filter(None, captions))
+    return table
+
+
+def change_table(run: Mapping[str, Any]) -> Table:
+    """Return which hospitals and records came and went."""
+    table = _table("Hospitals and records that came and went", CHANGES, words=3)
+    for row in change_rows(run):
+        table.add_row(*row)
     return table
 
 
@@ -173,6 +189,25 @@ def _describe_deletion(done: CarriedOut, oracle: BaselineResult | None, renewed:
         "times_faster": {what: oracle.seconds / took for what, took in seconds.items()} if oracle else None,
         "before": _figures(done.before),
         "after": _figures(done.after),
+    }
+
+
+def _describe_change(change: Change, timeline: Timeline, rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Say what came or went, with how many records, and how many hospitals the round behind it was solved from."""
+    event = next((event for event in rounds if event["number"] == change.round), None)
+    if change.hospital is None:
+        hospital, records = None, sum(int((since == change.round).sum()) for since in timeline.since)
+    else:
+        hospital = hospital_name(change.hospital)
+        records = int((timeline.since[change.hospital - 1] <= change.round).sum())
+    return {
+        "plan": str(change),
+        "kind": change.kind.value,
+        "round": change.round,
+        "until": change.until,
+        "hospital": hospital,
+        "records": records,
+        "took_part": None if event is None else len(event["sites"]),
     }
 
 

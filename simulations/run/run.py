@@ -39,11 +39,14 @@ from fedmunkey.simulations.programs.machine import torch_threads
 from fedmunkey.simulations.programs.progress import Progress
 from fedmunkey.simulations.run.agents import running_agents
 from fedmunkey.simulations.run.baselines import Comparison, run_baselines
+from fedmunkey.simulations.run.changes import Change, Timeline, parse_changes
 from fedmunkey.simulations.run.deletions import DeletionDriver, read_weights
 from fedmunkey.simulations.run.experiment import Experiment
 from fedmunkey.simulations.run.flower_runtime import running_federation
 from fedmunkey.simulations.run.kept_run import COORDINATOR, KeptRun
-from fedmunkey.simulations.run.plan import ResolvedDeletion, forget_rows, parse_plan, resolve
+from fedmunkey.simulations.run.left import same_weights, what_is_left
+from fedmunkey.simulations.run.plan import PlannedDeletion, ResolvedDeletion, parse_plan, resolve
+from fedmunkey.simulations.run.presence import Presence
 from fedmunkey.simulations.run.report import run_document
 
 LOGS = "logs"
@@ -76,6 +79,7 @@ class _Prepared:
     held_out: Encoded
     plan: tuple[ResolvedDeletion, ...]
     data: str
+    timeline: Timeline
 
 
 def simulate(experiment: Experiment, progress: Progress, *, resume: bool = False) -> dict[str, Any]:
@@ -104,11 +108,14 @@ def simulate(experiment: Experiment, progress: Progress, *, resume: bool = False
     names = [hospital.name for hospital in prepared.hospitals]
     with contextlib.ExitStack() as stack:
         ledger = stack.enter_context(Ledger(experiment.output / "ledger.sqlite"))
-        for name in names:
-            ledger.register(name)
+        for place, name in enumerate(names):
+            if prepared.timeline.is_member(place, 1) and name not in ledger.positions():
+                ledger.register(name)
         settings, driver = stack.enter_context(_served(experiment, prepared, ledger, secret, kept, progress))
         stack.enter_context(_logged(experiment.output / LOGS / "simulation.log"))
-        driver.hear = stack.enter_context(running_agents(prepared.hospitals, settings))
+        driver.hear = stack.enter_context(
+            running_agents(prepared.hospitals, settings, come_and_go=bool(experiment.changes))
+        )
         training_start = time.perf_counter()
         driver.take_up()
         rounds = rounds_before
@@ -117,10 +124,12 @@ def simulate(experiment: Experiment, progress: Progress, *, resume: bool = False
         # What comes from here on is about the whole run.
         settings = settings.replace(resume_run=False)
         training_seconds = time.perf_counter() - training_start + sum(event["seconds"] for event in rounds_before)
-        final = driver.measure_now(read_weights(Path(settings.output_dir) / LAST))
-    forgotten = dict(zip(names, forget_rows(prepared.plan, len(names)), strict=True))
+        weights = read_weights(Path(settings.output_dir) / LAST)
+        final = driver.measure_now(weights)
+    left, forgotten = what_is_left(prepared.hospitals, prepared.plan, prepared.timeline, settings.rounds)
+    same = same_weights(weights, left, forgotten, settings, prepared.shape) if isinstance(weights, Release) else None
     alike = settings.replace(num_rounds=0) if settings.guarantee is Guarantee.EXACT else settings
-    comparison = Comparison(prepared.hospitals, forgotten, alike, prepared.shape)
+    comparison = Comparison(left, forgotten, alike, prepared.shape)
     with progress.counting("training the baselines", len(experiment.baselines)) as count:
         baselines = run_baselines(experiment.baselines, comparison, processes=experiment.cores, done=lambda _: count(1))
     return run_document(
@@ -133,6 +142,8 @@ def simulate(experiment: Experiment, progress: Progress, *, resume: bool = False
         baselines=baselines,
         preparation_seconds=prepared_seconds,
         training_seconds=training_seconds,
+        timeline=prepared.timeline,
+        same=same,
     )
 
 
@@ -143,9 +154,14 @@ def _enrol(experiment: Experiment, prepared: _Prepared, kept: KeptRun, progress:
     # What an earlier process has begun and not finished.
     shutil.rmtree(prepared.settings.sites_dir, ignore_errors=True)
     kept.begin(experiment, prepared.data)
-    with progress.counting("enrolling records", sum(len(h.given.records) for h in prepared.hospitals)) as count:
+    since = prepared.timeline.since
+    begin_with = [
+        replace(hospital, given=hospital.given.select(rounds == 1))
+        for hospital, rounds in zip(prepared.hospitals, since, strict=True)
+    ]
+    with progress.counting("enrolling records", sum(len(h.given.records) for h in begin_with)) as count:
         about = prepared.settings, prepared.encoder, prepared.shape, secret
-        enrol_all(prepared.hospitals, *about, cores=experiment.cores, progress=count)
+        enrol_all(begin_with, *about, cores=experiment.cores, progress=count)
     folder = experiment.shared_folder.resolve() / HELD_OUT
     share_held_out(prepared.held_out, prepared.hospitals, folder, secret, prepared.shape, shares=experiment.in_shares)
     return secret
@@ -163,12 +179,7 @@ def _prepare(experiment: Experiment, progress: Progress, resumed: KeptRun | None
     settings = Settings.parse(experiment.overrides)
     if experiment.deletion_service:
         settings = settings.replace(deletion_service=experiment.deletion_service)
-    solved = settings.guarantee is Guarantee.EXACT and not settings.num_rounds
-    most = MOST_ROUNDS if solved else settings.rounds
-    plan = parse_plan(experiment.deletions, hospitals=experiment.hospitals, num_rounds=most)
-    if solved:
-        # Each round solves anew, so there are as many as the plan has moments.
-        settings = settings.replace(num_rounds=max([1, *(planned.round for planned in plan)]))
+    settings, plan, changes = _plan(experiment, settings)
     if "fewest-changed" not in experiment.overrides:
         # Everybody here may know who is asked for; the plan says how many go at a time.
         settings = settings.replace(fewest_changed=0)
@@ -199,14 +210,36 @@ def _prepare(experiment: Experiment, progress: Progress, resumed: KeptRun | None
     count, seed = experiment.hospitals, settings.seed
     homes = homes_of(dataset, count, alpha=experiment.alpha, seed=seed, by=experiment.divide_by)
     # Before anything that takes long: what cannot be deleted is refused at once.
-    resolved = resolve(plan, [dataset.select(homes == place) for place in range(count)], seed)
+    parts = [dataset.select(homes == place) for place in range(count)]
+    timeline = Timeline.draw(changes, parts, seed)
+    resolved = resolve(plan, parts, seed, timeline)
     dataset = as_scanned(dataset, homes, count, experiment.feature_shift, seed)
     with progress.counting("encoding images", len(dataset)) as done, torch_threads(experiment.cores):
         everything = encode_all(encoder, dataset, done)
     folder = Path(settings.sites_dir)
     hospitals = share_out(everything, homes, count, folder, shares=experiment.in_shares)
     held_out = everything.select(homes < 0)
-    return _Prepared(settings, shape, model, encoder, hospitals, held_out, resolved, data)
+    return _Prepared(settings, shape, model, encoder, hospitals, held_out, resolved, data, timeline)
+
+
+def _plan(
+    experiment: Experiment, settings: Settings
+) -> tuple[Settings, tuple[PlannedDeletion, ...], tuple[Change, ...]]:
+    """Read what is to happen; return it with the settings, which have as many rounds as it takes."""
+    solved = settings.guarantee is Guarantee.EXACT and not settings.num_rounds
+    most = MOST_ROUNDS if solved else settings.rounds
+    plan = parse_plan(experiment.deletions, hospitals=experiment.hospitals, num_rounds=most)
+    changes = parse_changes(experiment.changes, hospitals=experiment.hospitals, num_rounds=most)
+    if changes and (settings.guarantee is not Guarantee.EXACT or experiment.deletion_service):
+        raise InvalidSetting(
+            "hospitals come and go under guarantee = exact and with the simulation's own deletion service only; leave "
+            "--change out"
+        )
+    if solved:
+        # Each round solves anew, so there are as many as the plan has moments.
+        moments = [planned.round for planned in plan] + [change.until or change.round for change in changes]
+        settings = settings.replace(num_rounds=max([1, *moments]))
+    return settings, plan, changes
 
 
 def _make_folder(path: Path) -> None:
@@ -255,6 +288,8 @@ def _served(
     with contextlib.closing(service), DeletionServer(service) as server:
         settings = prepared.settings.replace(deletion_service=server.address)
         driver = driver_for(settings)
+        about = prepared.timeline, prepared.hospitals, ledger, secret, settings.guarantee
+        driver.presence = Presence(*about) if prepared.timeline.changes else None
         yield settings, driver
 
 

@@ -342,7 +342,8 @@ def test_round_begins_again_without_a_site_that_fails(
 
     assert release.digest() == expected.digest()
     assert release.about["sites"] == ["hospital-1", "hospital-3"]
-    assert run.count(CONTRIBUTE, 1) == 2
+    # Without masks, sums that never came are missing from nothing.
+    assert run.count(CONTRIBUTE, 1) == (1 if kind == CONTRIBUTE else 2)
     assert list(run.events[0]["failures"].values()) == [reason]
     # It has the weights all the same.
     assert run.count(TAKE_RELEASE, 2) == 1
