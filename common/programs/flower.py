@@ -30,7 +30,11 @@ MANIFEST = "pyproject.toml"
 """The only file of the app."""
 
 
-def app_manifest(settings: Settings, name: str = "fedmunkey-simulation") -> str:
+APPS = ("fedmunkey.server.app:app", "fedmunkey.client.app:app")
+"""The coordinator's app and a site's."""
+
+
+def app_manifest(settings: Settings, name: str = "fedmunkey-simulation", apps: tuple[str, str] = APPS) -> str:
     """Return the `pyproject.toml` of a Flower app that runs this installation's apps with the given settings."""
     values = "\n".join(f"{key} = {_toml(value)}" for key, value in settings.to_config().items())
     return f"""[project]
@@ -42,8 +46,8 @@ license = "Apache-2.0"
 publisher = "fedmunkey"
 
 [tool.flwr.app.components]
-serverapp = "fedmunkey.server.app:app"
-clientapp = "fedmunkey.client.app:app"
+serverapp = "{apps[0]}"
+clientapp = "{apps[1]}"
 
 [tool.flwr.app.config]
 {values}

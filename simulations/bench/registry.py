@@ -18,6 +18,7 @@ from fedmunkey.simulations.bench import (
     packed_ensemble,
     predictions,
     proof_cost,
+    round_overhead,
     service_load,
     serving,
     site_memory,
@@ -41,6 +42,7 @@ GROUPS: tuple[Group, ...] = (
     million_entries.GROUP,
     service_load.GROUP,
     member_sites.GROUP,
+    round_overhead.GROUP,
     proof_cost.GROUP,
     strangers.GROUP,
 )

@@ -20,7 +20,7 @@ import httpx
 
 from fedmunkey.common.errors import FederationStopped
 from fedmunkey.common.programs.bound_program import bound_command
-from fedmunkey.common.programs.flower import MANIFEST, app_manifest, flower_environment, flower_program
+from fedmunkey.common.programs.flower import APPS, MANIFEST, app_manifest, flower_environment, flower_program
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.programs.free_ports import free_ports
 
@@ -33,11 +33,12 @@ RAY_ADDRESS = "RAY_ADDRESS"
 
 @contextlib.contextmanager
 def running_federation(
-    settings: Settings, *, sites: int, cores: int, logs: Path, ray_address: str = ""
+    settings: Settings, *, sites: int, cores: int, logs: Path, ray_address: str = "", apps: tuple[str, str] = APPS
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a federation of simulated sites, as many at a time as there are cores; Flower's output goes to `logs`.
 
-    With an address, sites are on the nodes of the Ray cluster that has it, as many at a time as that has cores.
+    The coordinator's app and a site's may be others than this project's. With an address, sites are on the nodes of the
+    Ray cluster that has it, as many at a time as that has cores.
 
     The process that is yielded ends when the run does. Whatever is started here ends with the context, and with this
     process. Raises `FederationStopped` if the SuperLink does not start.
@@ -52,7 +53,7 @@ def running_federation(
         superlink = _start(bound_command(_superlink_command(port), folder=home), environment, superlink_log)
         stack.callback(_end, superlink)
         _wait_until_healthy(superlink, port, logs)
-        _write_files(home, port, settings)
+        _write_files(home, port, settings, apps)
         federation = f"num-supernodes={sites} client-resources-num-cpus=1"
         if not ray_address:
             # A cluster has its own.
@@ -69,14 +70,14 @@ def _superlink_command(port: int) -> list[str]:
     return [flower_program("flower-superlink"), *options.split(), "--host", "127.0.0.1", "--port", str(port)]
 
 
-def _write_files(home: Path, port: int, settings: Settings) -> None:
+def _write_files(home: Path, port: int, settings: Settings, apps: tuple[str, str]) -> None:
     """Write what `flwr run` reads: where the SuperLink is, and the app."""
     (home / "config.toml").write_text(
         f'[superlink]\ndefault = "local"\n\n[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     )
     app = home / _APP
     app.mkdir()
-    (app / MANIFEST).write_text(app_manifest(settings), encoding="utf-8")
+    (app / MANIFEST).write_text(app_manifest(settings, apps=apps), encoding="utf-8")
 
 
 def _environment(home: Path, ray_address: str) -> dict[str, str]:

@@ -174,6 +174,23 @@ def test_answer_without_the_sites_own_receipt_is_refused(service: LedgerService)
     assert size(service) == 1
 
 
+def test_answers_of_several_calls_are_checked_each_by_itself(service: LedgerService) -> None:
+    service.submit(signed_request())
+    good, bad = (answered(order_of(service, site), None, START) for site in SITES)
+
+    outcomes = service.acknowledge_calls_soon([[replace(bad, receipt=good.receipt)], [good], [replace(good, number=9)]])
+
+    assert isinstance(outcomes[0], InvalidDeletion)
+    assert "differ in site" in str(outcomes[0])
+    assert isinstance(outcomes[1], list)
+    assert [future.result() for future in outcomes[1]] == [None]
+    assert isinstance(outcomes[2], list)
+    with pytest.raises(InvalidDeletion, match="has no order 9"):
+        outcomes[2][0].result()
+    assert [progress.state for progress in service.get("request-1").sites] == [SiteState.ERASED, SiteState.PENDING]
+    assert size(service) == 2
+
+
 def test_certificate_needs_every_sites_answer(service: LedgerService) -> None:
     service.submit(signed_request())
     with pytest.raises(InvalidDeletion, match=f"no answer from {FIRST}, {SECOND}"):

@@ -72,6 +72,21 @@ def test_member_that_one_process_revokes_is_refused_by_the_other(registers: Regi
     assert registers.two.count_ended() > ended
 
 
+def test_many_certificates_are_looked_up_at_once_and_each_has_its_own_fault(registers: Registers) -> None:
+    good, bad, late = (registers.join(name) for name in ("hospital-1", "hospital-2", "hospital-3"))
+    registers.one.revoke("hospital-2", "stolen")
+    waiting = registers.rotate(late)
+
+    for _ in range(2):
+        faults = registers.two.find_faults([good, bad, late, "unheard-of", waiting])
+        causes = {serial: fault and fault.cause for serial, fault in faults.items()}
+        # The first use of one that waits has to be written.
+        assert causes == {good: None, bad: Cause.REVOKED, late: None, "unheard-of": Cause.UNKNOWN}
+    assert registers.two.find_fault(waiting) is None
+    assert [fault and fault.cause for fault in registers.one.find_faults([late]).values()] == [Cause.REPLACED]
+    assert registers.one.find_faults([]) == {}
+
+
 def test_revoked_member_may_be_invited_again(registers: Registers) -> None:
     old = registers.join()
     registers.one.revoke(SITE, "stolen")
