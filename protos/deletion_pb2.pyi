@@ -466,10 +466,16 @@ class FollowResponse(_message.Message):
     def __init__(self, event: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ListSitesRequest(_message.Message):
-    __slots__ = ("reader",)
+    __slots__ = ("reader", "beginning", "page", "page_size")
     READER_FIELD_NUMBER: _ClassVar[int]
+    BEGINNING_FIELD_NUMBER: _ClassVar[int]
+    PAGE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     reader: str
-    def __init__(self, reader: _Optional[str] = ...) -> None: ...
+    beginning: str
+    page: int
+    page_size: int
+    def __init__(self, reader: _Optional[str] = ..., beginning: _Optional[str] = ..., page: _Optional[int] = ..., page_size: _Optional[int] = ...) -> None: ...
 
 class SiteSummary(_message.Message):
     __slots__ = ("site", "registered_at", "left_at", "connected", "seen_at", "orders", "pending", "answered_at", "seconds", "certificate_ends", "release")
@@ -498,12 +504,14 @@ class SiteSummary(_message.Message):
     def __init__(self, site: _Optional[str] = ..., registered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., left_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., connected: bool = ..., seen_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., orders: _Optional[int] = ..., pending: _Optional[int] = ..., answered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., seconds: _Optional[float] = ..., certificate_ends: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., release: _Optional[int] = ...) -> None: ...
 
 class ListSitesResponse(_message.Message):
-    __slots__ = ("sites", "release")
+    __slots__ = ("sites", "release", "total")
     SITES_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
     sites: _containers.RepeatedCompositeFieldContainer[SiteSummary]
     release: int
-    def __init__(self, sites: _Optional[_Iterable[_Union[SiteSummary, _Mapping]]] = ..., release: _Optional[int] = ...) -> None: ...
+    total: int
+    def __init__(self, sites: _Optional[_Iterable[_Union[SiteSummary, _Mapping]]] = ..., release: _Optional[int] = ..., total: _Optional[int] = ...) -> None: ...
 
 class GetOverviewRequest(_message.Message):
     __slots__ = ("reader",)

@@ -26,6 +26,7 @@ _COMMANDS = {
     "request": "fedmunkey.server.commands.requests:request",
     "extend": "fedmunkey.server.commands.requests:extend",
     "status": "fedmunkey.server.commands.status:status",
+    "console": "fedmunkey.server.commands.console:console",
 }
 
 _CARD = {

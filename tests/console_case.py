@@ -38,6 +38,7 @@ class ConsoleCase:
     face: Face
     address: str
     server: DeletionServer
+    channel: DeletionChannel
     applied: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -48,7 +49,7 @@ class ConsoleCase:
     def client(self) -> Iterator[httpx.Client]:
         """Give a browser without a screen, which has opened a link."""
         with self.stranger() as client:
-            assert client.get(self.face.link(self.address)).status_code == 200
+            assert client.get(self.face.entrance.address(self.address)).status_code == 200
             yield client
 
     def stranger(self) -> httpx.Client:
@@ -115,7 +116,7 @@ def running_console(
         office = Office.of_officer(folder / "officer.pem", folder / "federation.secret", keys)
         face = make_console(office, channel, on_closed=on_closed)
         address = stack.enter_context(served(face, channel.close))
-        yield ConsoleCase(folder, service, office, face, address, server)
+        yield ConsoleCase(folder, service, office, face, address, server, channel)
 
 
 @contextlib.contextmanager
@@ -132,7 +133,7 @@ def served(face: Face, stop: Callable[[], object]) -> Iterator[str]:
     try:
         yield address
     finally:
-        face.live.close()
+        face.lives.close()
         stop()
         server.should_exit = True
         thread.join(PATIENCE)

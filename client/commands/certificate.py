@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, JsonOption, ServiceOption
-from fedmunkey.client.deletions.evidence import fetch_evidence
 from fedmunkey.client.key_store.disk_errors import faults_explained
 from fedmunkey.common.errors import InvalidProof, count_of
 from fedmunkey.common.identities import Identity
@@ -16,6 +15,7 @@ from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs import certificate_words
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.common.service.channel import DeletionChannel
+from fedmunkey.common.service.evidence import fetch_evidence
 
 
 @faults_explained()

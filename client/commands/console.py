@@ -62,8 +62,8 @@ def console(
     Example: munkey-client console --as officer --signing-key officer.pem --secret federation.secret --keys keys.json
     """
     from fedmunkey.client.console.application import make_console
+    from fedmunkey.common.console.serving import Serving, serve, server_for
     from fedmunkey.common.console.serving import listen as listen_at
-    from fedmunkey.common.console.serving import serve
 
     split_address(service)
     office, shown = _find_office(site_dir, asking, key, secret, identity, keys, valid_days)
@@ -71,14 +71,14 @@ def console(
     with listening, DeletionChannel(service, identity=shown) as channel:
         # Whoever may not read is told so here, and not on every page.
         channel.overview(office.asker.name)
-        face = make_console(office, channel, on_closed=lambda: _say(face.link(address))).named(address)
+        face = make_console(office, channel, on_closed=lambda: _say(face.entrance.address(address))).named(address)
 
         def stop() -> None:
-            face.live.close()
+            face.lives.close()
             channel.close()
 
         def begin() -> None:
-            link = face.link(address)
+            link = face.entrance.address(address)
             typer.echo(f"console of {office.asker.name} at {service}")
             _say(link)
             if sys.stdin.isatty():
@@ -86,7 +86,7 @@ def console(
             if browser:
                 webbrowser.open(link)
 
-        serve(face.app, listening, address, begin, stop)
+        serve([Serving(server_for(face.app, address), [listening])], begin, stop)
 
 
 def _find_office(
@@ -118,7 +118,7 @@ def _find_office(
 def _give_links(face: Face, address: str) -> None:
     """Print a link for each line that is entered."""
     for _ in sys.stdin:
-        _say(face.link(address))
+        _say(face.entrance.address(address))
 
 
 def _say(link: str) -> None:

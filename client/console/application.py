@@ -8,12 +8,14 @@ from typing import Any
 
 from fedmunkey.client.console.asking import add_asking
 from fedmunkey.client.console.countersigning import add_countersigning
-from fedmunkey.client.console.evidence_screens import add_evidence
 from fedmunkey.client.console.office import Office
 from fedmunkey.client.console.own_figures import add_own_figures
+from fedmunkey.common.console.entrance import LinkEntrance
+from fedmunkey.common.console.evidence_screens import add_evidence
 from fedmunkey.common.console.face import Face, Visit
 from fedmunkey.common.console.pages import Place
 from fedmunkey.common.console.screens import add_screens
+from fedmunkey.common.console.session import Viewer
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.service.console_service import ConsoleService
 
@@ -28,7 +30,8 @@ def make_console(office: Office, service: ConsoleService, *, on_closed: Callable
     places += [Place("evidence.title", "/evidence"), Place("sites.title", "/sites")]
     places += [Place("own.title", "/own")] if office.folder is not None else []
     places += [Place("log.title", "/log"), Place("overview.title", "/overview")]
-    face = Face(service, office.asker.name, office.asker.name, places, own=[_TEMPLATES], on_closed=on_closed)
+    viewer = Viewer(office.asker.name, office.asker.name, service)
+    face = Face(LinkEntrance(viewer, on_closed), office.asker.name, places, own=[_TEMPLATES])
 
     def details(_: Visit, status: RequestStatus) -> dict[str, Any]:
         own = status.request.requester == office.asker.name
@@ -36,7 +39,7 @@ def make_console(office: Office, service: ConsoleService, *, on_closed: Callable
 
     add_screens(face, office.read_keys, details, inbox="own_inbox.html", request="own_request.html")
     add_asking(face, office)
-    add_evidence(face, office)
+    add_evidence(face, office.read_keys, "munkey-client console")
     if signs:
         add_countersigning(face, office)
     if office.folder is not None:

@@ -14,8 +14,9 @@ from fedmunkey.client.deletions.requester import split
 from fedmunkey.client.deletions.saved_requests import saved_bytes
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.console.face import Face, Visit, see
-from fedmunkey.common.console.pages import address, request_path
+from fedmunkey.common.console.pages import address, attachment, request_path
 from fedmunkey.common.console.texts import Texts
+from fedmunkey.common.deletions.listing import SiteQuery
 from fedmunkey.common.deletions.words import DeletionRequest
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, InvalidInput
 
@@ -31,19 +32,13 @@ def add_asking(face: Face, office: Office) -> None:
     face.post("/drafts/{draft}/cancel", _cancel)
 
 
-def attachment(data: bytes, name: str, media_type: str) -> Response:
-    """Return a file to be kept under a name, which is made of ASCII letters, digits and dashes."""
-    safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-._") else "-" for letter in name)
-    return Response(data, media_type=media_type, headers={"content-disposition": f'attachment; filename="{safe}"'})
-
-
 def word_to_type(draft: Draft, texts: Texts) -> str:
     """Return what somebody types to confirm: the site's name where it is to forget everything."""
     return draft.whole_site or texts("new.word")
 
 
 def _show_form(visit: Visit, office: Office, status: int = 200, **given: Any) -> Response:
-    sites = visit.service.sites(office.asker.name).sites
+    sites = visit.service.sites(SiteQuery(office.asker.name)).sites
     kept = {"kind": "subject", "site": "", "ground": "", "reason": "", "fault": ""} | given
     return visit.draw(
         "new.html",
@@ -87,7 +82,7 @@ def _show_draft(visit: Visit, office: Office) -> Response:
     draft = visit.session.drafts.get(name)
     if not isinstance(draft, Draft):
         return _gone(visit)
-    sites = [site for site in visit.service.sites(office.asker.name).sites if site.left_at is None]
+    sites = [site for site in visit.service.sites(SiteQuery(office.asker.name)).sites if site.left_at is None]
     asked = [site for site in sites if not draft.site or site.site == draft.site]
     if not office.is_officer:
         asked = [site for site in sites if site.site == office.asker.name]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from fastapi import Response
 
-from fedmunkey.client.console.asking import attachment
 from fedmunkey.client.console.office import Office
 from fedmunkey.client.deletions.saved_requests import SavedRequest, saved_bytes
 from fedmunkey.common.console.face import Face, Visit, see
-from fedmunkey.common.console.pages import request_path
+from fedmunkey.common.console.pages import attachment, request_path
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, InvalidProof
 
 

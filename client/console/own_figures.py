@@ -8,6 +8,7 @@ from fedmunkey.client.deletions.holdings import Holdings
 from fedmunkey.client.membership.site_card import MemberCards
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.console.face import Face, Visit
+from fedmunkey.common.console.paging import PAGE_SIZE, Paging, page_number
 
 
 def add_own_figures(face: Face, folder: SiteFolder) -> None:
@@ -18,4 +19,7 @@ def add_own_figures(face: Face, folder: SiteFolder) -> None:
 def _show(visit: Visit, folder: SiteFolder) -> Response:
     with folder.open() as store:
         holdings = Holdings.of(store, MemberCards.of(folder).words())
-    return visit.draw("own.html", facts=holdings.facts, orders=list(reversed(holdings.orders))[:100])
+    given = visit.request.query_params.get("page", "")
+    paging = Paging(page_number(given), PAGE_SIZE, len(holdings.orders), "/own", {})
+    orders = paging.cut(list(reversed(holdings.orders)))
+    return visit.draw("own.html", facts=holdings.facts, orders=orders, paging=paging)

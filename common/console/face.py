@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,21 +17,36 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from fedmunkey.common.clock import utc_now
+from fedmunkey.common.console.entrance import Entrance, NotAdmittedError
 from fedmunkey.common.console.forms import ForeignFormError, Form, read_form
 from fedmunkey.common.console.guard import TooLargeError
-from fedmunkey.common.console.live import Live
+from fedmunkey.common.console.live import Lives
 from fedmunkey.common.console.pages import Pages, Place
-from fedmunkey.common.console.session import Doorway, Session, TooManyTriesError
+from fedmunkey.common.console.session import Session
 from fedmunkey.common.console.texts import LANGUAGES, Texts, language_for
-from fedmunkey.common.errors import FedmunkeyError, ServiceUnavailable, UnknownDeletion
+from fedmunkey.common.errors import FedmunkeyError, NotAllowed, ServiceUnavailable, UnknownDeletion
+from fedmunkey.common.service.budgets import Allowance, Budgets
 from fedmunkey.common.service.console_service import ConsoleService
 
 _STATIC = Path(__file__).with_name("static")
-_log = logging.getLogger(__name__)
+CLICKS = Allowance(at_once=500, a_second=50)
+"""Requests of one viewer's browsers; a page that is open asks again whenever something moves."""
 
 
 class SignedOutError(Exception):
-    """Somebody without a session asked for what only a session sees."""
+    """Somebody without a session asked for what only a session sees; `said` is a text's key, or a sentence."""
+
+    def __init__(self, said: str = "door.closed") -> None:
+        super().__init__(said)
+        self.said = said
+
+
+class TooFastError(Exception):
+    """A viewer asks for more than its share; after some seconds it may go on."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.seconds = seconds
 
 
 @dataclass(frozen=True)
@@ -46,8 +61,13 @@ class Visit:
 
     @property
     def service(self) -> ConsoleService:
-        """The deletion service."""
-        return self.face.service
+        """What may be asked for whoever looks."""
+        return self.session.viewer.service
+
+    @property
+    def reader(self) -> str:
+        """Whose requests are shown."""
+        return self.session.viewer.reader
 
     @property
     def texts(self) -> Texts:
@@ -58,7 +78,7 @@ class Visit:
         """Return a page."""
         known = {
             "path": self.request.url.path,
-            "connected": self.face.live.connected,
+            "connected": self.face.lives.of(self.session.viewer).connected,
             "now": self.face.clock(),
             "looks_again": "hx-request" in self.request.headers,
         }
@@ -72,31 +92,27 @@ Screen = Callable[[Visit], Response]
 class Face:
     """A console's application and what its screens need.
 
-    `reader` is whose requests it shows, as `RequestQuery.reader`, `who` what is said of that at the top of each page;
-    `own` are folders of further templates. `on_closed` is called when somebody has ended a session by hand.
+    `who` is said at the top of the page that strangers see; `own` are folders of further templates.
     """
 
     def __init__(
         self,
-        service: ConsoleService,
-        reader: str,
+        entrance: Entrance,
         who: str,
         places: Sequence[Place],
         *,
         own: Sequence[Path] = (),
         clock: Callable[[], datetime] = utc_now,
-        on_closed: Callable[[], object] | None = None,
     ) -> None:
-        self.service = service
-        self.reader = reader
+        self.entrance = entrance
         self.clock = clock
-        self.doorway = Doorway(on_closed=on_closed)
-        self.live = Live(service, reader)
+        self.lives = Lives()
         self.pages = Pages(who, places, own)
         self.cookie = "munkey-console"
+        self._clicks = Budgets(CLICKS)
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=self._lifespan)
         self.app.mount("/static", StaticFiles(directory=_STATIC))
-        self.app.add_api_route("/open", self._open, methods=["GET"])
+        self.app.add_api_route("/open", self._open, methods=[entrance.method])
         self.app.add_api_route("/events", self._events, methods=["GET"])
         self.post("/end", self._end)
         self.post("/language", _choose_language)
@@ -104,12 +120,10 @@ class Face:
 
     def named(self, address: str) -> Face:
         """Name the cookie by the port: browsers send those of one port of a machine to all others."""
-        self.cookie = f"munkey-console-{address.rpartition(':')[2]}"
+        # A browser takes a name that begins so over TLS only, and from no other host.
+        guarded = "__Host-" if self.entrance.is_encrypted else ""
+        self.cookie = f"{guarded}munkey-console-{address.rpartition(':')[2]}"
         return self
-
-    def link(self, address: str) -> str:
-        """Return a link that opens one session."""
-        return f"http://{address}/open?token={self.doorway.new_link()}"
 
     def get(self, path: str, screen: Screen) -> None:
         """Show a screen at a path, to whoever has a session."""
@@ -122,75 +136,103 @@ class Face:
     def _visited(self, screen: Screen, *, form: bool) -> Callable[[Request], Awaitable[Response]]:
         async def visited(request: Request) -> Response:
             # A page that looks again by itself is no sign of somebody who looks at it, and keeps what is said once.
-            session = self._session(request, acts="hx-request" not in request.headers)
+            self._count(request)
+            session = await self._session(request, acts="hx-request" not in request.headers)
             language = session.language or language_for(request.headers.get("accept-language", ""))
             given = await read_form(request, session) if form else Form({})
             return await run_in_threadpool(screen, Visit(self, session, language, request, given))
 
         return visited
 
-    def _session(self, request: Request, *, acts: bool = True) -> Session:
-        session = self.doorway.find(request.cookies.get(self.cookie, ""), acts=acts)
+    async def _session(self, request: Request, *, acts: bool = True) -> Session:
+        session = self.entrance.doorway.find(request.cookies.get(self.cookie, ""), acts=acts)
         if session is None:
             raise SignedOutError
+        if fault := await run_in_threadpool(self.entrance.fault, request, session):
+            raise SignedOutError(fault)
         return session
 
-    async def _open(self, request: Request, token: str = "") -> Response:
+    def _count(self, request: Request) -> None:
+        if wait := self._clicks.spend(self.entrance.spender(request)):
+            raise TooFastError(wait)
+
+    async def _open(self, request: Request) -> Response:
+        self._count(request)
         try:
-            name = self.doorway.open(token)
-        except TooManyTriesError:
-            return self._closed(request, 429, "door.too-many")
-        if name is None:
-            return self._closed(request, 403, "door.used")
+            name = await run_in_threadpool(self.entrance.open, request)
+        except NotAdmittedError as error:
+            return self._closed(request, error.status, error.said)
         answer = RedirectResponse("/", 303)
-        answer.set_cookie(self.cookie, name, httponly=True, samesite="strict", path="/")
+        secure = self.entrance.is_encrypted
+        answer.set_cookie(self.cookie, name, httponly=True, secure=secure, samesite="strict", path="/")
         return answer
 
     async def _events(self, request: Request) -> Response:
-        self._session(request, acts=False)
-        return StreamingResponse(self.live.events(), media_type="text/event-stream")
+        self._count(request)
+        session = await self._session(request, acts=False)
+
+        async def may_hear() -> bool:
+            try:
+                await self._session(request, acts=False)
+            except (SignedOutError, ServiceUnavailable):
+                return False
+            return True
+
+        events = self.lives.of(session.viewer).events(may_hear)
+        return StreamingResponse(events, media_type="text/event-stream")
 
     def _end(self, visit: Visit) -> Response:
-        self.doorway.close(visit.request.cookies.get(self.cookie, ""))
+        self.entrance.doorway.close(visit.request.cookies.get(self.cookie, ""))
         answer = self._closed(visit.request, 200, "door.ended")
-        answer.delete_cookie(self.cookie, path="/")
+        secure = self.entrance.is_encrypted
+        answer.delete_cookie(self.cookie, path="/", secure=secure, httponly=True, samesite="strict")
         return answer
 
-    def _closed(self, request: Request, status: int, key: str) -> HTMLResponse:
+    def _closed(self, request: Request, status: int, said: str) -> HTMLResponse:
         language = language_for(request.headers.get("accept-language", ""))
-        values = {"path": "", "connected": True, "now": self.clock(), "said": key, "looks_again": False}
-        return self.pages.draw("door.html", None, language, values, status)
+        values = {"path": "", "connected": True, "now": self.clock(), "said": said, "looks_again": False}
+        values |= self.entrance.greeting(request)
+        return self.pages.draw(self.entrance.door, None, language, values, status)
 
-    def _fault(self, request: Request, status: int, said: str) -> Response:
-        session = self.doorway.find(request.cookies.get(self.cookie, ""))
-        if session is None:
-            return self._closed(request, 401, "door.closed")
+    async def _fault(self, request: Request, status: int, said: str) -> Response:
+        try:
+            session = await self._session(request)
+        except SignedOutError as error:
+            return self._closed(request, 401, error.said)
         language = session.language or language_for(request.headers.get("accept-language", ""))
         return Visit(self, session, language, request).draw("fault.html", status, said=said)
 
     def _explain_faults(self) -> None:
-        async def signed_out(request: Request, _: Exception) -> Response:
+        async def signed_out(request: Request, error: Exception) -> Response:
             if request.headers.get("hx-request"):
                 # htmx follows this with the whole page.
                 return PlainTextResponse("", 401, {"HX-Refresh": "true"})
-            return self._closed(request, 401, "door.closed")
+            said = error.said if isinstance(error, SignedOutError) else "door.closed"
+            return await run_in_threadpool(self._closed, request, 401, said)
+
+        async def too_fast(request: Request, error: Exception) -> Response:
+            # Whoever is counted has had enough looked up.
+            said = Texts.of(language_for(request.headers.get("accept-language", "")))("fault.too-fast")
+            seconds = error.seconds if isinstance(error, TooFastError) else 1.0
+            return PlainTextResponse(f"{said}\n", 429, {"retry-after": str(math.ceil(seconds))})
 
         async def foreign(request: Request, _: Exception) -> Response:
-            return self._fault(request, 403, "fault.foreign")
+            return await self._fault(request, 403, "fault.foreign")
 
         async def large(request: Request, _: Exception) -> Response:
-            return self._fault(request, 413, "fault.large")
+            return await self._fault(request, 413, "fault.large")
 
         async def refused(request: Request, error: Exception) -> Response:
             gone = isinstance(error, UnknownDeletion)
-            away = isinstance(error, ServiceUnavailable)
-            return self._fault(request, 404 if gone else 503 if away else 400, str(error))
+            away, foreign = isinstance(error, ServiceUnavailable), isinstance(error, NotAllowed)
+            return await self._fault(request, 404 if gone else 503 if away else 403 if foreign else 400, str(error))
 
         async def missing(request: Request, _: Exception) -> Response:
-            return self._fault(request, 404, "fault.missing")
+            return await self._fault(request, 404, "fault.missing")
 
         handlers: Mapping[Any, Any] = {
             SignedOutError: signed_out,
+            TooFastError: too_fast,
             ForeignFormError: foreign,
             TooLargeError: large,
             FedmunkeyError: refused,
@@ -201,9 +243,8 @@ class Face:
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
-        self.live.start()
         yield
-        self.live.close()
+        self.lives.close()
 
 
 def see(path: str) -> Response:

@@ -6,8 +6,9 @@ import asyncio
 import json
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
+from fedmunkey.common.console.session import Viewer
 from fedmunkey.common.deletions.listing import Moved
 from fedmunkey.common.errors import FedmunkeyError, ServiceUnavailable
 from fedmunkey.common.service.console_service import ConsoleService
@@ -50,8 +51,11 @@ class Live:
         self._closed.set()
         self._tell(None)
 
-    async def events(self) -> AsyncIterator[str]:
-        """Yield server-sent events for one page until `close`: what moved, and whether the service is there."""
+    async def events(self, may_hear: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
+        """Yield server-sent events for one page until `close`: what moved, and whether the service is there.
+
+        `may_hear` is asked before each of them, and ends the stream where whoever looks may not any more.
+        """
         page = _Page(asyncio.get_running_loop())
         with self._lock:
             self._pages.add(page)
@@ -59,7 +63,7 @@ class Live:
             yield _event("connection", {"connected": self._connected})
             while not self._closed.is_set():
                 said = await page.take()
-                if self._closed.is_set():
+                if self._closed.is_set() or not await may_hear():
                     return
                 yield said
         finally:
@@ -95,6 +99,34 @@ class Live:
         with self._lock:
             for page in self._pages:
                 page.hear(moved, self._connected)
+
+
+class Lives:
+    """What follows for each reader, from the first page that is drawn for one on; safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_reader: dict[str, Live] = {}
+        self._closed = False
+
+    def of(self, viewer: Viewer) -> Live:
+        """Return what follows for a viewer's reader."""
+        with self._lock:
+            live = self._by_reader.get(viewer.reader)
+            if live is None:
+                live = self._by_reader[viewer.reader] = Live(viewer.service, viewer.reader)
+                if self._closed:
+                    live.close()
+                else:
+                    live.start()
+            return live
+
+    def close(self) -> None:
+        """End the stream of every page; services are closed by their owners, which ends the threads."""
+        with self._lock:
+            self._closed = True
+            for live in self._by_reader.values():
+                live.close()
 
 
 class _Page:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 
 from fedmunkey.common.console import figures
@@ -31,7 +31,7 @@ class Place:
 
 
 class Pages:
-    """Draws pages; `places` are the screens of this console, `who` is said at its top, `own` has its own templates."""
+    """Draws pages; `places` are this console's screens, strangers read `who` at the top, `own` has its templates."""
 
     def __init__(self, who: str, places: Sequence[Place], own: Sequence[Path] = ()) -> None:
         loaders = [FileSystemLoader(folder) for folder in (*own, _SHARED)]
@@ -61,7 +61,8 @@ class Pages:
         times = Times(texts, values["now"])
         notices = session.take_notices() if session is not None and not values["looks_again"] else []
         template = self._templates.get_template(name)
-        drawn = template.render(t=texts, when=times, session=session, notices=notices, **values)
+        who = {} if session is None else {"who": session.viewer.who}
+        drawn = template.render(t=texts, when=times, session=session, notices=notices, **who, **values)
         return HTMLResponse(drawn, status)
 
 
@@ -102,6 +103,12 @@ def address(path: str, **fields: object) -> str:
     kept = [(name, value) for name, value in fields.items() if value not in ("", None, (), [])]
     query = urlencode(kept, doseq=True)
     return f"{path}?{query}" if query else path
+
+
+def attachment(data: bytes, name: str, media_type: str) -> Response:
+    """Return a file to be kept under a name, which is made of ASCII letters, digits and dashes."""
+    safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-._") else "-" for letter in name)
+    return Response(data, media_type=media_type, headers={"content-disposition": f'attachment; filename="{safe}"'})
 
 
 def request_path(request_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -11,14 +12,13 @@ from fastapi import Response
 from fedmunkey.common.console.face import Face, Visit
 from fedmunkey.common.console.figures import summary_of
 from fedmunkey.common.console.log_screen import show_log
-from fedmunkey.common.console.pages import address, request_path
+from fedmunkey.common.console.pages import request_path
+from fedmunkey.common.console.paging import PAGE_SIZE, Paging, page_number
 from fedmunkey.common.deletions import status_words
-from fedmunkey.common.deletions.listing import TARGET_KINDS, RequestQuery
+from fedmunkey.common.deletions.listing import TARGET_KINDS, RequestQuery, SiteQuery
 from fedmunkey.common.deletions.states import RequestState
 from fedmunkey.common.deletions.words import RequestStatus
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
-
-PAGE_SIZE = 50
 
 _CHOICES = {"states": list(RequestState)[2:], "kinds": TARGET_KINDS}
 
@@ -33,16 +33,17 @@ def add_screens(
     *,
     inbox: str = "inbox.html",
     request: str = "request.html",
+    sites: str = "sites.html",
 ) -> None:
     """Add them to a console.
 
-    `keys` returns those by which the log's heads are checked, None without any. `inbox` and `request` are templates
-    of this console that extend the shared ones of these names.
+    `keys` returns those by which the log's heads are checked, None without any. `inbox`, `request` and `sites` are
+    templates of this console that extend the shared ones of these names.
     """
     for path in ("/", "/requests"):
         face.get(path, lambda visit: _show_inbox(visit, inbox))
     face.get("/requests/{request_id:path}", lambda visit: _show_request(visit, request, details))
-    face.get("/sites", _show_sites)
+    face.get("/sites", lambda visit: _show_sites(visit, sites))
     face.get("/overview", _show_overview)
     face.get("/log", lambda visit: show_log(visit, keys()))
 
@@ -51,54 +52,53 @@ def _show_inbox(visit: Visit, template: str) -> Response:
     """Show a page of the requests that the address asks for."""
     asked = _asked(visit)
     found = visit.service.find(asked)
-    pages = max(1, -(-found.total // asked.size))
-    if asked.page > pages:
-        # A page that was there a moment ago, or never: the last one there is.
-        asked = _asked(visit, pages)
-        found = visit.service.find(asked)
-    return visit.draw(template, query=asked, found=found, pages=pages, link=_links(asked), **_CHOICES)
+    filters = {
+        "state": [state.value for state in asked.states],
+        "kind": list(asked.kinds),
+        "site": asked.site,
+        "id": asked.beginning,
+    }
+    paging = Paging(asked.page, asked.size, found.total, "/requests", filters)
+    if paging.page != asked.page:
+        found = visit.service.find(replace(asked, page=paging.page))
+    return visit.draw(template, query=asked, found=found, paging=paging, **_CHOICES)
 
 
-def _asked(visit: Visit, page: int | None = None) -> RequestQuery:
+def _asked(visit: Visit) -> RequestQuery:
     fields = parse_qsl(visit.request.url.query)
     known = set(RequestState)
     states = tuple(RequestState(value) for name, value in fields if name == "state" and value in known)
     kinds = tuple(value for name, value in fields if name == "kind" and value in TARGET_KINDS)
     given = dict(fields)
-    number = given.get("page", "1")
     return RequestQuery(
-        visit.face.reader,
+        visit.reader,
         states,
         kinds,
         given.get("site", "").strip(),
         given.get("id", "").strip(),
-        page=page or (int(number) if number.isascii() and number.isdigit() and 0 < int(number) < 10**9 else 1),
+        page=page_number(given.get("page", "")),
         size=PAGE_SIZE,
     )
 
 
-def _links(asked: RequestQuery) -> Callable[[int], str]:
-    def link(page: int) -> str:
-        return address(
-            "/requests",
-            state=[state.value for state in asked.states],
-            kind=list(asked.kinds),
-            site=asked.site,
-            id=asked.beginning,
-            page=page if page > 1 else None,
-        )
-
-    return link
-
-
 def _show_request(visit: Visit, template: str, details: Details) -> Response:
     status = visit.service.get(visit.request.path_params["request_id"])
-    history = visit.service.history(status.request.request_id)
+    name = status.request.request_id
+    history = visit.service.history(name)
+    given, path = visit.request.query_params, request_path(name)
+    page, moves = page_number(given.get("page", "")), page_number(given.get("moves", ""))
+    sites = Paging(page, PAGE_SIZE, len(status.sites), path, {"moves": moves if moves > 1 else ""})
+    # Whoever has not answered, or has refused, comes first.
+    parts = sorted(status.sites, key=lambda part: (part.state.final and not part.reason, part.site))
+    happened = Paging(moves, PAGE_SIZE, len(history), path, {"page": page if page > 1 else ""}, "moves")
     return visit.draw(
         template,
         status=status,
         summary=summary_of(status),
-        history=history,
+        parts=sites.cut(parts),
+        paging=sites,
+        history=happened.cut(history),
+        happened=happened,
         awaited=[part for part in status.sites if not part.state.final],
         guarantee=status_words.weakest_guarantee(status),
         words=status_words.outcome_words(status),
@@ -110,12 +110,19 @@ def _show_request(visit: Visit, template: str, details: Details) -> Response:
     )
 
 
-def _show_sites(visit: Visit) -> Response:
-    return visit.draw("sites.html", found=visit.service.sites(visit.face.reader))
+def _show_sites(visit: Visit, template: str) -> Response:
+    given = visit.request.query_params
+    beginning = given.get("name", "").strip()
+    asked = SiteQuery(visit.reader, beginning, page_number(given.get("page", "")), PAGE_SIZE)
+    found = visit.service.sites(asked)
+    paging = Paging(asked.page, PAGE_SIZE, found.total, "/sites", {"name": beginning})
+    if paging.page != asked.page:
+        found = visit.service.sites(replace(asked, page=paging.page))
+    return visit.draw(template, found=found, beginning=beginning, paging=paging)
 
 
 def _show_overview(visit: Visit) -> Response:
-    overview = visit.service.overview(visit.face.reader)
+    overview = visit.service.overview(visit.reader)
     ended = sum(week.ended for week in overview.weeks)
     in_time = sum(week.in_time for week in overview.weeks)
     tallest = max((max(week.asked, week.ended) for week in overview.weeks), default=0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import uvicorn
@@ -47,43 +48,56 @@ def listen(address: str) -> tuple[socket.socket, str]:
 def server_for(app: Any, address: str) -> uvicorn.Server:
     """Return what serves an application under an address and under this machine's own name, and under no other."""
     port = address.rpartition(":")[2]
-    return uvicorn.Server(
-        uvicorn.Config(
-            Guard(app, {address, f"localhost:{port}"}),
-            # Nothing that is asked for is written down.
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="on",
-            ws="none",
-            timeout_graceful_shutdown=_GRACE_SECONDS,
-        )
+    return uvicorn.Server(configuration(app, {address, f"localhost:{port}"}))
+
+
+def configuration(app: Any, hosts: Collection[str], **more: Any) -> uvicorn.Config:
+    """Return how a console's application is served under some hosts, each with its port; `more` is uvicorn's own."""
+    return uvicorn.Config(
+        Guard(app, hosts),
+        # Nothing that is asked for is written down.
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        # A header must not be able to say whom a request comes from.
+        proxy_headers=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        **more,
     )
 
 
-def serve(
-    app: Any, listening: socket.socket, address: str, begin: Callable[[], object], on_stop: Callable[[], object]
-) -> None:
-    """Serve an application until SIGINT or SIGTERM; `on_stop` ends its streams, which would keep it up.
+@dataclass(frozen=True)
+class Serving:
+    """A server and the sockets at which it takes connections."""
+
+    server: uvicorn.Server
+    sockets: Sequence[socket.socket]
+
+
+def serve(servings: Sequence[Serving], begin: Callable[[], object], on_stop: Callable[[], object]) -> None:
+    """Serve until SIGINT or SIGTERM, or until one of the servers has ended; `on_stop` ends streams, which would go on.
 
     `begin` is called once signals are heeded, so whoever is told then may stop it at once.
     """
-    server = server_for(app, address)
     stop = StopAsked()
 
-    def run() -> None:
+    def run(serving: Serving) -> None:
         try:
-            server.run(sockets=[listening])
+            serving.server.run(sockets=list(serving.sockets))
         finally:
             stop.ask()
 
-    # In the main thread it would take the signals, and end by raising them again.
-    thread = threading.Thread(target=run, name="console")
+    # In the main thread one would take the signals, and end by raising them again.
+    threads = [threading.Thread(target=run, args=(serving,), name="console") for serving in servings]
     with stopped_by_signals(stop.ask):
-        thread.start()
+        for thread in threads:
+            thread.start()
         begin()
         stop.wait()
         on_stop()
-        server.should_exit = True
-        thread.join()
+        for serving in servings:
+            serving.server.should_exit = True
+        for thread in threads:
+            thread.join()

@@ -1,4 +1,4 @@
-"""Who may look: one-time links, the sessions that they open, and how often somebody may try."""
+"""Who may look: sessions, the one-time links that open them, and how often somebody may try."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+from fedmunkey.common.service.console_service import ConsoleService
 
 LINK_SECONDS = 600.0
 """For so long a link may be opened, once."""
@@ -23,17 +25,43 @@ MOST_TRIES = 10
 
 TRY_SECONDS = 60.0
 
+MOST_SESSIONS = 8
+"""Sessions of one viewer at a time; the oldest ends where one more begins."""
+
 _MOST_DRAFTS = 20
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Who looks.
+
+    Attributes
+    ----------
+    reader : str
+        Whose requests are shown, as `RequestQuery.reader`.
+    who : str
+        What is said of that at the top of each page.
+    service : ConsoleService
+        What may be asked for them, and no more.
+    certificate : str
+        The serial number of the certificate by which they are known; empty where a link has let them in.
+    """
+
+    reader: str
+    who: str
+    service: ConsoleService = field(repr=False)
+    certificate: str = ""
 
 
 @dataclass
 class Session:
-    """A browser that has opened a link.
+    """A browser that was let in, for a viewer.
 
     `csrf` is what each of its forms carries. `notices` are shown once. `drafts` are what was prepared and not sent, by
     random names; they are nowhere else, and end with the session.
     """
 
+    viewer: Viewer
     csrf: str
     opened: float
     seen: float
@@ -77,6 +105,10 @@ class Doorway:
         self._sessions: dict[str, Session] = {}
         self._tries: list[float] = []
 
+    def __len__(self) -> int:
+        """Return how many sessions are kept, some of which may have ended by themselves."""
+        return len(self._sessions)
+
     def new_link(self) -> str:
         """Return a token that opens one session, within `LINK_SECONDS`; those before it are good no more."""
         token = secrets.token_urlsafe(32)
@@ -84,8 +116,8 @@ class Doorway:
             self._links = {token: self._clock() + LINK_SECONDS}
         return token
 
-    def open(self, token: str) -> str | None:
-        """Return the name of a new session, None for a token that opens none; raises `TooManyTriesError`."""
+    def open(self, token: str, viewer: Viewer) -> str | None:
+        """Return the name of a viewer's new session, None for a token that opens none; raises `TooManyTriesError`."""
         now = self._clock()
         with self._lock:
             self._tries = [at for at in self._tries if now - at < TRY_SECONDS]
@@ -95,9 +127,12 @@ class Doorway:
             if found is None or self._links.pop(found) < now:
                 self._tries.append(now)
                 return None
-            name = secrets.token_urlsafe(32)
-            self._sessions[name] = Session(secrets.token_urlsafe(32), now, now)
-            return name
+            return self._admit(viewer, now)
+
+    def admit(self, viewer: Viewer) -> str:
+        """Return the name of a new session of somebody who is known without a link."""
+        with self._lock:
+            return self._admit(viewer, self._clock())
 
     def find(self, name: str, *, acts: bool = True) -> Session | None:
         """Return a session that has not ended; with `acts` it has been used just now."""
@@ -106,12 +141,23 @@ class Doorway:
             session = self._sessions.get(name)
             if session is None:
                 return None
-            if now - session.seen > IDLE_SECONDS or now - session.opened > SESSION_SECONDS:
+            if _has_ended(session, now):
                 del self._sessions[name]
                 return None
             if acts:
                 session.seen = now
             return session
+
+    def _admit(self, viewer: Viewer, now: float) -> str:
+        """Begin a session; whatever has ended by itself is forgotten, and so is the oldest of too many."""
+        for ended in [name for name, session in self._sessions.items() if _has_ended(session, now)]:
+            del self._sessions[ended]
+        own = [name for name, session in self._sessions.items() if session.viewer.who == viewer.who]
+        for oldest in own[: max(0, len(own) + 1 - MOST_SESSIONS)]:
+            del self._sessions[oldest]
+        name = secrets.token_urlsafe(32)
+        self._sessions[name] = Session(viewer, secrets.token_urlsafe(32), now, now)
+        return name
 
     def close(self, name: str) -> None:
         """End a session."""
@@ -119,3 +165,7 @@ class Doorway:
             ended = self._sessions.pop(name, None)
         if ended is not None and self._on_closed is not None:
             self._on_closed()
+
+
+def _has_ended(session: Session, now: float) -> bool:
+    return now - session.seen > IDLE_SECONDS or now - session.opened > SESSION_SECONDS

@@ -139,11 +139,41 @@ class SiteSummary:
 
 
 @dataclass(frozen=True)
+class SiteQuery:
+    """Which sites a list shows.
+
+    Attributes
+    ----------
+    reader : str
+        Who reads, as `RequestQuery.reader`: a site sees itself, others all.
+    beginning : str
+        How their names begin.
+    page : int
+        From 1 on.
+    size : int
+        Sites on a page, at most `MOST_LISTED`; 0 for all.
+    """
+
+    reader: str = ""
+    beginning: str = ""
+    page: int = 1
+    size: int = 0
+
+    def __post_init__(self) -> None:
+        """Check what can be asked; raises `InvalidDeletion`."""
+        if not 1 <= self.page <= _LAST_PAGE:
+            raise InvalidDeletion(f"there is no page {self.page}; pages are numbered from 1")
+        if not 0 <= self.size <= MOST_LISTED:
+            raise InvalidDeletion(f"a page of {self.size} sites is not possible; ask for at most {MOST_LISTED}")
+
+
+@dataclass(frozen=True)
 class SitesFound:
-    """Sites in alphabetical order, and the last release of all, 0 before the first."""
+    """Sites in alphabetical order, the last release of all, 0 before the first, and how many sites all pages have."""
 
     sites: tuple[SiteSummary, ...]
     release: int
+    total: int
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,8 @@ class Invitation:
         """SHA-256 of the authority's certificate, hexadecimal."""
         return fingerprint(self.authority)
 
-    def write(self, path: Path) -> None:
-        """Write the invitation to a new file that only its owner can read; raises `FileExistsError` if there is one."""
+    def to_bytes(self) -> bytes:
+        """Return the invitation's file."""
         document = {
             "federation": self.federation,
             "name": self.name,
@@ -55,7 +55,11 @@ class Invitation:
             "ca_certificate": certificate_pem(self.authority).decode(),
             "token": self.token.hex(),
         }
-        write_private(path, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+        return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+    def write(self, path: Path) -> None:
+        """Write the invitation to a new file that only its owner can read; raises `FileExistsError` if there is one."""
+        write_private(path, self.to_bytes())
 
     @classmethod
     def read(cls, path: Path) -> Invitation:

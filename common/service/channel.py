@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import grpc
 
-from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, RequestsFound, SitesFound
+from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, RequestsFound, SiteQuery, SitesFound
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
 from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, RefusedContributions, ServiceUnavailable
@@ -26,6 +26,7 @@ from fedmunkey.common.service.listing_wire import (
     moved_from_wire,
     overview_from_wire,
     query_to_wire,
+    site_query_to_wire,
     sites_from_wire,
 )
 from fedmunkey.common.service.order_reader import OrderReader
@@ -265,11 +266,9 @@ class DeletionChannel(ConsoleService):
             message = deletion_pb2.FollowRequest(reader=reader, after=after)
         return self._follow_moves(message)
 
-    def sites(self, reader: str) -> SitesFound:
-        """Return the sites; see `ConsoleService.sites`."""
-        with writing("a reader"):
-            message = deletion_pb2.ListSitesRequest(reader=reader)
-        return sites_from_wire(self._call(self._stub.ListSites, message))
+    def sites(self, query: SiteQuery) -> SitesFound:
+        """Return a page of the sites; see `ConsoleService.sites`."""
+        return sites_from_wire(self._call(self._stub.ListSites, site_query_to_wire(query)))
 
     def overview(self, reader: str) -> Overview:
         """Return counts; see `ConsoleService.overview`."""

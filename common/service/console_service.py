@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 
-from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, RequestsFound, SitesFound
+from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, RequestsFound, SiteQuery, SitesFound
 from fedmunkey.common.deletions.words import Move
 from fedmunkey.common.service.deletion_service import DeletionService
 
@@ -32,8 +32,8 @@ class ConsoleService(DeletionService):
         """
 
     @abstractmethod
-    def sites(self, reader: str) -> SitesFound:
-        """Return all sites, or for a site itself, as the coordinator knows them."""
+    def sites(self, query: SiteQuery) -> SitesFound:
+        """Return a page of the sites, or for a site itself, as the coordinator knows them."""
 
     @abstractmethod
     def overview(self, reader: str) -> Overview:

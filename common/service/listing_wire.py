@@ -10,6 +10,7 @@ from fedmunkey.common.deletions.listing import (
     RequestQuery,
     RequestsFound,
     RequestSummary,
+    SiteQuery,
     SitesFound,
     SiteSummary,
     Week,
@@ -71,14 +72,30 @@ def moved_from_wire(message: deletion_pb2.FollowResponse) -> Moved:
     return Moved(message.event, message.request_id)
 
 
+def site_query_to_wire(query: SiteQuery) -> deletion_pb2.ListSitesRequest:
+    """Write which sites are looked for."""
+    with writing("a search"):
+        return deletion_pb2.ListSitesRequest(
+            reader=query.reader, beginning=query.beginning, page=query.page, page_size=query.size
+        )
+
+
+def site_query_from_wire(message: deletion_pb2.ListSitesRequest) -> SiteQuery:
+    """Read which sites are looked for; raises `InvalidDeletion` if they cannot be."""
+    return SiteQuery(message.reader, message.beginning, message.page or 1, message.page_size)
+
+
 def sites_to_wire(found: SitesFound) -> deletion_pb2.ListSitesResponse:
     """Write a list of sites."""
-    return deletion_pb2.ListSitesResponse(sites=map(_site_to_wire, found.sites), release=found.release)
+    sites = map(_site_to_wire, found.sites)
+    return deletion_pb2.ListSitesResponse(sites=sites, release=found.release, total=found.total)
 
 
 def sites_from_wire(message: deletion_pb2.ListSitesResponse) -> SitesFound:
     """Read a list of sites; raises `InvalidDeletion` if any part of it cannot be read."""
-    return SitesFound(tuple(map(_site_from_wire, message.sites)), message.release)
+    sites = tuple(map(_site_from_wire, message.sites))
+    # A service that knows no pages has sent all.
+    return SitesFound(sites, message.release, message.total or len(sites))
 
 
 def overview_to_wire(overview: Overview) -> deletion_pb2.GetOverviewResponse:

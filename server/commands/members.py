@@ -12,7 +12,7 @@ import typer
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting, count_of
-from fedmunkey.common.identities.invitation import Invitation, fingerprint
+from fedmunkey.common.identities.invitation import fingerprint
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import JsonOption, takes_options
@@ -20,7 +20,7 @@ from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.commands import display
 from fedmunkey.server.commands.card_options import CardOptions
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.members import renewal
+from fedmunkey.server.members import inviting, renewal
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, hosts_of
 from fedmunkey.server.members.card_making import enter_version
 from fedmunkey.server.members.coordinator_folder import DATABASE_VARIABLE, CoordinatorFolder, ledger_that_is_there
@@ -128,12 +128,11 @@ def invite(
     """
     split_address(joining_address)
     folder = CoordinatorFolder(coordinator_dir)
-    authority = folder.read_authority()
+    folder.read_authority()
     if output.exists():
         raise InvalidSetting(f"{output} is there already; name another file with --output")
     with opened_register(folder, database) as register:
-        token = register.invite(name, role, days)
-        invitation = Invitation(authority.federation, name, role, joining_address, authority.certificate, token)
+        invitation = inviting.invite(folder, register, name, role, joining_address, days)
         invitation.write(output)
     until = utc_now() + timedelta(days=days)
     where = f"--site-dir {name}" if role is MemberRole.SITE else "--identity FOLDER"

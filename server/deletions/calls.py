@@ -23,6 +23,7 @@ from fedmunkey.common.service.listing_wire import (
     found_to_wire,
     overview_to_wire,
     query_from_wire,
+    site_query_from_wire,
     sites_to_wire,
 )
 from fedmunkey.common.service.wire import (
@@ -140,8 +141,10 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         )
 
     async def ListSites(self, message: deletion_pb2.ListSitesRequest, context: Any) -> Any:  # noqa: N802
-        """Tell which sites there are."""
-        return await self._in_thread(context, self._readers, lambda: sites_to_wire(self._service.sites(message.reader)))
+        """Tell a page of the sites."""
+        return await self._in_thread(
+            context, self._readers, lambda: sites_to_wire(self._service.sites(site_query_from_wire(message)))
+        )
 
     async def GetOverview(self, message: deletion_pb2.GetOverviewRequest, context: Any) -> Any:  # noqa: N802
         """Tell counts."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, RequestsFound, SitesFound
+from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, RequestsFound, SiteQuery, SitesFound
 from fedmunkey.common.deletions.order_chain import extend_chain
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
@@ -26,8 +26,8 @@ from fedmunkey.common.service.console_service import ConsoleService
 from fedmunkey.common.service.deletion_service import StatusPage
 from fedmunkey.common.service.wire import check_size
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
-from fedmunkey.server.deletions.move_streams import LOOK_SECONDS
 from fedmunkey.server.ledger.ledger import REQUEST_ID_CHARACTERS, DeletionConflict, Ledger
+from fedmunkey.server.ledger.moves import LedgerMoves
 
 MOST_ORDERS = 256
 """Orders of one site that are held at a time while they are sent."""
@@ -75,6 +75,7 @@ class LedgerService(ConsoleService):
         self._chains: dict[str, list[bytes]] = {}
         self._chains_mark = ledger.mark()
         self._chains_lock = threading.Lock()
+        self._moves = LedgerMoves(ledger)
         self._listeners: set[Callable[[News], None]] = set()
         self._listeners_lock = threading.Lock()
         self._closed = threading.Event()
@@ -112,16 +113,11 @@ class LedgerService(ConsoleService):
 
     def moves(self, reader: str, after: int = 0) -> Iterator[Moved]:
         """Yield what moves until the service is closed; see `ConsoleService.moves`."""
-        after = after or self.ledger.last_event()
-        yield Moved(after)
-        while not self._closed.wait(LOOK_SECONDS):
-            while found := self.ledger.moves_after(reader, after):
-                yield from found
-                after = found[-1].event
+        return self._moves.follow(reader, after, self._closed)
 
-    def sites(self, reader: str) -> SitesFound:
-        """Return the sites; see `ConsoleService.sites`."""
-        return self.ledger.site_summaries(reader)
+    def sites(self, query: SiteQuery) -> SitesFound:
+        """Return a page of the sites; see `ConsoleService.sites`."""
+        return self.ledger.site_summaries(query)
 
     def overview(self, reader: str) -> Overview:
         """Return counts; see `ConsoleService.overview`."""

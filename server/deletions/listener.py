@@ -27,11 +27,11 @@ from fedmunkey.server.connections.listening import cannot_listen, check_free, li
 from fedmunkey.server.connections.places import Places
 from fedmunkey.server.connections.relay import Relay
 from fedmunkey.server.connections.server_credentials import server_credentials, stranger_options
-from fedmunkey.server.deletions.addressees import addressee_reader
 from fedmunkey.server.deletions.calls import DeletionServicer
 from fedmunkey.server.deletions.ledger_service import LedgerService, News
 from fedmunkey.server.deletions.presence import Presence
 from fedmunkey.server.deletions.upkeep import Upkeep
+from fedmunkey.server.ledger.addressees import addressee_reader
 from fedmunkey.server.members.admission import Admission
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.rations import LARGEST_MESSAGE, Rations

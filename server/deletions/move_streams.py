@@ -6,9 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fedmunkey.common.deletions.listing import Moved
-
-LOOK_SECONDS = 0.2
-"""How often the last event is looked up, once for all who follow, and not at all while nobody does."""
+from fedmunkey.server.ledger.moves import LOOK_SECONDS
 
 LastEvent = Callable[[], Awaitable[int]]
 Moves = Callable[[int], Awaitable[tuple[Moved, ...]]]

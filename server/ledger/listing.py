@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from statistics import median
 from typing import Any
@@ -16,6 +16,7 @@ from fedmunkey.common.deletions.listing import (
     RequestQuery,
     RequestsFound,
     RequestSummary,
+    SiteQuery,
     SitesFound,
     SiteSummary,
     Week,
@@ -105,22 +106,34 @@ class LedgerLists(LedgerView):
         with self._reading() as connection:
             return tuple(Moved(row.event, row.request_id) for row in connection.execute(moved))
 
-    def site_summaries(self, reader: str) -> SitesFound:
-        """Return every site, or, for a reader that is one, itself."""
+    def site_summaries(self, query: SiteQuery) -> SitesFound:
+        """Return a page of the sites, or, for a reader that is one, itself."""
         now = self._clock()
-        chosen = () if reader in ("", OFFICER) else (SiteRow.name == reader,)
-        pending = select(OrderRow.site, func.count()).where(OrderRow.state.in_(_OPEN_ORDERS)).group_by(OrderRow.site)
-        ends = select(MemberRow.name, MemberRow.not_after).where(
-            MemberRow.used_at.is_not(None), MemberRow.replaced_at.is_(None), MemberRow.revoked_at.is_(None)
-        )
-        releases = select(ContributionRow.site, func.max(ContributionRow.release)).group_by(ContributionRow.site)
         with self._reading() as connection:
+            names = _site_names(connection, query)
+            shown = names[query.size * (query.page - 1) :][: query.size] if query.size else names
+            pending = (
+                select(OrderRow.site, func.count())
+                .where(OrderRow.state.in_(_OPEN_ORDERS), OrderRow.site.in_(shown))
+                .group_by(OrderRow.site)
+            )
+            ends = select(MemberRow.name, MemberRow.not_after).where(
+                MemberRow.name.in_(shown),
+                MemberRow.used_at.is_not(None),
+                MemberRow.replaced_at.is_(None),
+                MemberRow.revoked_at.is_(None),
+            )
+            releases = (
+                select(ContributionRow.site, func.max(ContributionRow.release))
+                .where(ContributionRow.site.in_(shown))
+                .group_by(ContributionRow.site)
+            )
             waiting = {row[0]: row[1] for row in connection.execute(pending)}
             certificates = {row[0]: row[1] for row in connection.execute(ends)}
             took_part = {row[0]: row[1] for row in connection.execute(releases)}
-            answered = _last_answers(connection)
+            answered = _last_answers(connection, shown)
             last = connection.scalar(select(func.max(ReleaseRow.number))) or 0
-            rows = connection.execute(select(*SiteRow.__table__.columns).where(*chosen)).all()
+            rows = connection.execute(select(*SiteRow.__table__.columns).where(SiteRow.name.in_(shown))).all()
         found = []
         for row in sorted(rows, key=lambda row: str(row.name)):
             at, seconds = answered.get(row.name, (None, None))
@@ -130,7 +143,7 @@ class LedgerLists(LedgerView):
             found.append(
                 SiteSummary(row.name, row.registered_at, row.left_at, connected, row.seen_at, *figures, *known)
             )
-        return SitesFound(tuple(found), last)
+        return SitesFound(tuple(found), last, len(names))
 
     def overview(self, reader: str) -> Overview:
         """Return how many of a reader's requests are in each state, and the last weeks, which begin on Mondays."""
@@ -245,14 +258,21 @@ def _summaries(connection: Connection, numbers: list[int], now: datetime) -> Ite
         )
 
 
-def _last_answers(connection: Connection) -> dict[str, tuple[datetime, float]]:
+def _site_names(connection: Connection, query: SiteQuery) -> list[str]:
+    """Return the names of the sites that a reader may see and looks for; a database's order depends on its locale."""
+    own = () if query.reader in ("", OFFICER) else (SiteRow.name == query.reader,)
+    names = connection.scalars(select(SiteRow.name).where(*own))
+    return sorted(name for name in names if name.startswith(query.beginning))
+
+
+def _last_answers(connection: Connection, sites: Collection[str]) -> dict[str, tuple[datetime, float]]:
     """Return, by site, when it answered last, and the median of its last answers in seconds after the request."""
     rows = connection.execute(
         select(AcknowledgementRow.site, AcknowledgementRow.acknowledged_at, RequestRow.submitted_at)
         .join(SiteRow, SiteRow.name == AcknowledgementRow.site)
         .join(OrderRow, and_(OrderRow.site == SiteRow.name, OrderRow.number == AcknowledgementRow.number))
         .join(RequestRow, RequestRow.number == OrderRow.request)
-        .where(AcknowledgementRow.number > SiteRow.last_number - _LAST_ANSWERS)
+        .where(SiteRow.name.in_(sites), AcknowledgementRow.number > SiteRow.last_number - _LAST_ANSWERS)
     )
     answers: dict[str, list[tuple[datetime, float]]] = {}
     for site, at, asked in rows:

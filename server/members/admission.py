@@ -12,20 +12,17 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import grpc
-from cryptography import x509
 
 from fedmunkey.common.errors import FedmunkeyError, InvalidIdentity, ServiceUnavailable
-from fedmunkey.common.identities.member_keys import UNREADABLE
-from fedmunkey.common.identities.member_names import member_of
 from fedmunkey.common.service.call_errors import ending
 from fedmunkey.server.connections.together import Together
+from fedmunkey.server.members.certified import Certified, certified_by
 from fedmunkey.server.members.entitlements import Caller, may_call, reads_ledger
-from fedmunkey.server.members.register import MemberRegister, serial_of
+from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.members.turned_away import Cause, Refusal, Refusals
 
 POLL_SECONDS = 1.0
@@ -35,12 +32,6 @@ _THREADS = 8
 
 _log = logging.getLogger(__name__)
 _Handler = Any
-
-
-@dataclass(frozen=True)
-class _Certified:
-    serial: str
-    caller: Caller
 
 
 class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
@@ -145,7 +136,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
     async def _admit(self, method: str, message: Any, context: Any) -> None:
         """End the RPC unless its caller may make it."""
         try:
-            certified = _certified(context.auth_context().get("x509_pem_cert", [b""])[0])
+            certified = certified_by(context.auth_context().get("x509_pem_cert", [b""])[0])
         except InvalidIdentity as error:
             await self._refuse(context, method, None, Refusal(Cause.UNKNOWN, str(error)))
             return
@@ -159,7 +150,7 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         else:
             self._introduce(context.peer(), f"{certified.caller.role} {certified.caller.name}")
 
-    async def _find_refusal(self, method: str, message: Any, certified: _Certified) -> Refusal | None:
+    async def _find_refusal(self, method: str, message: Any, certified: Certified) -> Refusal | None:
         loop, serial = asyncio.get_running_loop(), certified.serial
         faults = await self._faults.of(serial)
         if serial in faults:
@@ -210,24 +201,14 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             _log.warning("the ledger went back to a copy, and had lost what became of %s", ", ".join(lost) or "nobody")
 
 
-@lru_cache(maxsize=4096)
-def _certified(pem: bytes) -> _Certified:
-    try:
-        certificate = x509.load_pem_x509_certificate(pem)
-    except UNREADABLE:
-        raise InvalidIdentity("the connection shows no certificate; join, and show the identity") from None
-    role, name = member_of(certificate)
-    return _Certified(serial_of(certificate), Caller(role, name))
-
-
 def caller_of(context: Any) -> Caller:
     """Return whom the certificate at the other end names, whether it is good or not.
 
     Raises `InvalidIdentity` if there is none.
     """
-    return _certified(context.auth_context().get("x509_pem_cert", [b""])[0]).caller
+    return certified_by(context.auth_context().get("x509_pem_cert", [b""])[0]).caller
 
 
 def serial_of_caller(context: Any) -> str:
     """Return the serial of the certificate at the other end; raises `InvalidIdentity` if there is none."""
-    return _certified(context.auth_context().get("x509_pem_cert", [b""])[0]).serial
+    return certified_by(context.auth_context().get("x509_pem_cert", [b""])[0]).serial

@@ -22,6 +22,7 @@ from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.identities.signed_card import CardChain
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.service.budgets import Allowance, Budgets
 from fedmunkey.common.service.call_errors import ending
 from fedmunkey.common.settings.addresses import network_of, split_address
 from fedmunkey.protos import membership_pb2, membership_pb2_grpc
@@ -31,7 +32,6 @@ from fedmunkey.server.connections.relay import Relay
 from fedmunkey.server.connections.server_credentials import server_credentials, stranger_options
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.authority import CertificateAuthority
-from fedmunkey.server.members.budgets import Allowance, Budgets
 from fedmunkey.server.members.register import MemberRegister
 
 ATTEMPTS = Allowance(at_once=30, a_second=0.5)

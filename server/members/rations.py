@@ -15,9 +15,9 @@ import grpc
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from fedmunkey.common.errors import InvalidIdentity
+from fedmunkey.common.service.budgets import Allowance, Budgets
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, RETRY_AFTER
 from fedmunkey.server.members.admission import caller_of
-from fedmunkey.server.members.budgets import Allowance, Budgets
 
 CALLS = Allowance(at_once=500, a_second=50)
 """Calls of one member."""

@@ -6,11 +6,9 @@ runs are started at the other, on loopback.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 import sys
-from collections.abc import Callable
 
 import uvicorn
 from flwr.common.constant import TRANSPORT_TYPE_GRPC_RERE
@@ -18,7 +16,6 @@ from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
 from flwr.superlink.main import create_app
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting
@@ -26,8 +23,8 @@ from fedmunkey.common.identities import Identity
 from fedmunkey.common.programs.flower import serve_from_file
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.connections.places import Places
+from fedmunkey.server.connections.web_server import Connection, WebServer
 from fedmunkey.server.ledger.ledger import Ledger
-from fedmunkey.server.superlink.connections import Doorway
 from fedmunkey.server.superlink.coordinator_file import SUPERLINK_READY, CoordinatorFile
 from fedmunkey.server.superlink.guard import Guard
 from fedmunkey.server.superlink.nodes import NodeRegistration, read_site_keys
@@ -35,52 +32,6 @@ from fedmunkey.server.superlink.signed_calls import find_signer
 
 _STOP_SECONDS = 5
 _BACKLOG = 2048
-
-
-class _Connection(H11Protocol):
-    """Says when it is lost. Its headers are bounded by h11, which httptools' are not."""
-
-    left: Callable[[], None] = staticmethod(lambda: None)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self.left()
-
-
-class _Server(uvicorn.Server):
-    """Takes connections by doorways, those of sites into places, and says where it serves once it does."""
-
-    def __init__(self, config: uvicorn.Config, ready: str, places: Places) -> None:
-        super().__init__(config)
-        self._ready = ready
-        self._places = places
-        self._doorways: list[Doorway] = []
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve at two sockets: that of the sites, and that of the control address."""
-        self.servers: list[asyncio.base_events.Server] = []
-        await self.lifespan.startup()
-        if self.lifespan.should_exit or self.config.ssl is None:
-            self.should_exit = True
-            return
-        for listening, places in zip(sockets or (), (self._places, None), strict=True):
-            doorway = Doorway(listening, self.config.ssl, self._connection, places)
-            doorway.open()
-            self._doorways.append(doorway)
-        self.started = True
-        sys.stdout.write(f"{self._ready}\n")
-        sys.stdout.flush()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, and end those that are there."""
-        for doorway in self._doorways:
-            doorway.close()
-        await super().shutdown(sockets)
-
-    def _connection(self, left: Callable[[], None]) -> asyncio.Protocol:
-        connection = _Connection(self.config, self.server_state, self.lifespan.state)
-        connection.left = left
-        return connection
 
 
 def serve(file: CoordinatorFile) -> None:
@@ -103,7 +54,7 @@ def serve(file: CoordinatorFile) -> None:
         )
         config = uvicorn.Config(
             guard,
-            http=_Connection,
+            http=Connection,
             ws="none",
             # A header must not be able to say whom a request comes from.
             proxy_headers=False,
@@ -115,7 +66,8 @@ def serve(file: CoordinatorFile) -> None:
         )
         ready = f"{SUPERLINK_READY}{file.superlink}, control at {file.superlink_control}"
         with registration.kept_in_step():
-            _Server(config, ready, places).run(sockets)
+            # The sites' connections are counted; the control address is this machine's own.
+            WebServer(config, (places, None), lambda: _say(ready)).run(sockets)
 
 
 def _lifespan(file: CoordinatorFile, identity: Identity, host: str, port: int) -> SuperLinkLifespanConfig:
@@ -147,6 +99,11 @@ def _lifespan(file: CoordinatorFile, identity: Identity, host: str, port: int) -
         fleet_api_type=TRANSPORT_TYPE_GRPC_RERE,
         fleet_api_address=None,
     )
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _listen(address: str) -> socket.socket:

@@ -350,7 +350,7 @@ def test_console_of_the_site_says_that_models_must_be_replaced(run: Run, sites: 
     with served(face, channel.close) as address:
         browser = httpx.Client(base_url=f"http://{address}", follow_redirects=True, timeout=PATIENCE)
         with browser:
-            assert browser.get(face.link(address)).status_code == 200
+            assert browser.get(face.entrance.address(address)).status_code == 200
             before = browser.get("/own").text
             forget(run, sites, "scan-patient-15")
             after = browser.get("/own").text

@@ -259,7 +259,7 @@ def test_request_that_the_service_did_not_hear_can_be_sent_as_it_was(
     case: ConsoleCase, browser: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draft = prepare(browser, "one\ntwo")
-    submit = case.face.service.submit
+    submit = case.channel.submit
     heard: list[str] = []
 
     def lose_the_second_answer(request: DeletionRequest) -> object:
@@ -271,7 +271,7 @@ def test_request_that_the_service_did_not_hear_can_be_sent_as_it_was(
             raise ServiceUnavailable("the answer was lost")
         return status
 
-    monkeypatch.setattr(case.face.service, "submit", lose_the_second_answer)
+    monkeypatch.setattr(case.channel, "submit", lose_the_second_answer)
     shown = send(browser, draft)
     assert "the answer was lost" in shown.text
     send(browser, shown)

@@ -71,7 +71,7 @@ def open_context(
     width, height = SIZES[size]
     context = browser.new_context(viewport={"width": width, "height": height}, **kind)
     page = context.new_page()
-    page.goto(case.face.link(case.address))
+    page.goto(case.face.entrance.address(case.address))
     return context, page
 
 

@@ -75,7 +75,7 @@ def test_page_elsewhere_whose_name_points_here_is_sent_away(case: ConsoleCase, b
 
 def test_cookie_is_for_this_console_and_no_script(case: ConsoleCase) -> None:
     with httpx.Client(base_url=case.url) as client:
-        answer = client.get(case.face.link(case.address))
+        answer = client.get(case.face.entrance.address(case.address))
     cookie = answer.headers["set-cookie"].lower()
 
     assert answer.status_code == 303
@@ -98,7 +98,7 @@ def test_answers_say_what_a_browser_may_do_and_are_kept_nowhere(browser: httpx.C
 
 def test_link_opens_once_and_guessing_is_stopped(tmp_path: Path) -> None:
     with running_console(tmp_path) as case, case.stranger() as one, case.stranger() as other:
-        link = case.face.link(case.address)
+        link = case.face.entrance.address(case.address)
         assert one.get(link).status_code == 200
         assert other.get(link).status_code == 403
         for number in range(MOST_TRIES):

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from fedmunkey.common.console.serving import listen, serve
+from fedmunkey.common.console.serving import Serving, listen, serve, server_for
 from fedmunkey.common.errors import InvalidSetting
 
 
@@ -32,6 +32,7 @@ def test_console_that_is_stopped_as_soon_as_it_says_its_link_ends_well() -> None
     listening, address = listen("127.0.0.1:0")
     ended: list[str] = []
     with listening:
-        serve(nothing, listening, address, lambda: os.kill(os.getpid(), signal.SIGINT), lambda: ended.append("streams"))
+        serving = Serving(server_for(nothing, address), [listening])
+        serve([serving], lambda: os.kill(os.getpid(), signal.SIGINT), lambda: ended.append("streams"))
 
     assert ended == ["streams"]

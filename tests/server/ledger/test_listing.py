@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from fedmunkey.common.deletions.listing import Moved, RequestQuery
+from fedmunkey.common.deletions.listing import Moved, RequestQuery, SiteQuery
 from fedmunkey.common.deletions.words import (
     OFFICER,
     Acknowledgement,
@@ -132,8 +132,8 @@ def test_everybody_sees_what_is_theirs(ledger: Ledger) -> None:
     assert names(ledger, RequestQuery(OFFICER)) == ["officers", "at-one"]
     assert names(ledger, RequestQuery("hospital-1")) == ["officers", "at-one"]
     assert names(ledger, RequestQuery("hospital-2")) == ["officers", "own"]
-    assert [site.site for site in ledger.site_summaries(OFFICER).sites] == list(SITES)
-    assert [site.site for site in ledger.site_summaries("hospital-2").sites] == ["hospital-2"]
+    assert [site.site for site in ledger.site_summaries(SiteQuery(OFFICER)).sites] == list(SITES)
+    assert [site.site for site in ledger.site_summaries(SiteQuery("hospital-2")).sites] == ["hospital-2"]
     assert {moved.request_id for moved in ledger.moves_after("hospital-2", 0)} == {"officers", "own"}
 
 
@@ -156,7 +156,7 @@ def test_sites_are_told_with_their_last_answers(ledger: Ledger, clock: Clock) ->
         answer(ledger, "hospital-1", number, f"request-{number}")
     enter(ledger, "waits")
 
-    first, second = ledger.site_summaries("").sites
+    first, second = ledger.site_summaries(SiteQuery()).sites
 
     # This clock is a little later whenever it is looked at.
     assert (first.orders, first.pending) == (4, 1)

@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from fedmunkey.common.clock import utc_now
-from fedmunkey.common.deletions.listing import Moved, RequestQuery
+from fedmunkey.common.deletions.listing import Moved, RequestQuery, SiteQuery
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed, SiteContribution, StillHeld
 from fedmunkey.common.deletions.words import (
     OFFICER,
@@ -132,14 +132,14 @@ def test_everybody_lists_and_follows_what_is_theirs_to_read(federation: Federati
         with federation.coordinator.channel(identity) as channel:
             assert [found.request_id for found in channel.find(RequestQuery(reader)).requests] == seen
             assert channel.overview(reader).open == len(seen)
-            assert len(channel.sites(reader).sites) == (1 if reader in (SITE, OTHER) else 2)
+            assert len(channel.sites(SiteQuery(reader)).sites) == (1 if reader in (SITE, OTHER) else 2)
             moves = channel.moves(reader, 1)
             assert next(moves) == Moved(1)
             assert next(moves).request_id == "request-1"
     calls: list[Callable[[DeletionChannel, str], object]] = [
         lambda channel, reader: channel.find(RequestQuery(reader)),
         lambda channel, reader: next(channel.moves(reader)),
-        DeletionChannel.sites,
+        lambda channel, reader: channel.sites(SiteQuery(reader)),
         DeletionChannel.overview,
     ]
     for identity, reader in ((federation.officer, ""), (federation.site, OTHER), (federation.site, OFFICER)):

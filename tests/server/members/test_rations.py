@@ -17,11 +17,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from fedmunkey.common.deletions.words import OFFICER, DeletionRequest, Records, Subject, WholeSite
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.identities import Identity, MemberRole
+from fedmunkey.common.service.budgets import Allowance
 from fedmunkey.common.service.wire import MAXIMUM_REFERENCES, request_to_wire
 from fedmunkey.protos import deletion_pb2
 from fedmunkey.protos.deletion_pb2_grpc import DeletionStub
 from fedmunkey.server.members import rations
-from fedmunkey.server.members.budgets import Allowance
 from tests.coordinator import FIRST_OFFICER, OTHER, SITE, Coordinator, running_coordinator
 from tests.patience import PATIENCE
 

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from fedmunkey.common.identities import Identity
+from fedmunkey.server.connections.doorway import Doorway
 from fedmunkey.server.connections.places import Places
 from fedmunkey.server.members.coordinator_folder import CoordinatorFolder
-from fedmunkey.server.superlink.connections import Doorway
 
 
 class Ended:

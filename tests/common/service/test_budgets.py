@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from fedmunkey.server.members import budgets
-from fedmunkey.server.members.budgets import Allowance, Budgets
+from fedmunkey.common.service import budgets
+from fedmunkey.common.service.budgets import Allowance, Budgets
 
 
 class Clock:

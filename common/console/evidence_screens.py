@@ -5,21 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from fastapi import Response
 
-from fedmunkey.client.console.asking import attachment
-from fedmunkey.client.console.office import Office
-from fedmunkey.client.deletions.evidence import Evidence, fetch_evidence
 from fedmunkey.common.console.face import Face, Visit
+from fedmunkey.common.console.pages import attachment
 from fedmunkey.common.deletions.listing import MOST_LISTED, RequestQuery
 from fedmunkey.common.deletions.states import RequestState
 from fedmunkey.common.deletions.status_words import outcome_words
 from fedmunkey.common.deletions.words import Outcome
 from fedmunkey.common.errors import InvalidDeletion, InvalidInput, InvalidProof
 from fedmunkey.common.proofs import certificate_words
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
+from fedmunkey.common.service.evidence import Evidence, fetch_evidence
 
 MOST_BUNDLED = 1000
 """Certificates in one bundle."""
@@ -27,41 +28,42 @@ MOST_BUNDLED = 1000
 _ENDED = tuple(state for state in RequestState if state.answered)
 
 
-def add_evidence(face: Face, office: Office) -> None:
-    """Add the screens of certificates to a console."""
+Keys = Callable[[], TrustedKeys | None]
+"""Returns the trusted keys as they are now, None where none were named."""
+
+
+def add_evidence(face: Face, keys: Keys, program: str) -> None:
+    """Add the screens of certificates to a console, which is started with `program` and an option for trusted keys."""
     face.get("/evidence", lambda visit: visit.draw("bundle.html"))
-    face.post("/evidence", lambda visit: _bundle(visit, office))
-    face.get("/evidence/{request_id:path}", lambda visit: _show(visit, office))
-    face.post("/certificate", lambda visit: _download(visit, office))
+    face.post("/evidence", lambda visit: _bundle(visit, keys))
+    face.get("/evidence/{request_id:path}", lambda visit: _show(visit, keys, program))
+    face.post("/certificate", lambda visit: _download(visit, keys))
 
 
-def _show(visit: Visit, office: Office) -> Response:
+def _show(visit: Visit, keys: Keys, program: str) -> Response:
     name = visit.request.path_params["request_id"]
+    known: dict[str, Any] = {"name": name, "about": None, "waits": "", "fault": "", "program": program}
     status = visit.service.get(name)
     if status.outcome is Outcome.PENDING:
-        waits = outcome_words(status)
-        return visit.draw("evidence.html", name=name, about=None, asked="", waits=waits, fault="")
+        return visit.draw("evidence.html", **known | {"waits": outcome_words(status)})
     try:
-        evidence = fetch_evidence(visit.service, name, office.read_keys())
+        evidence = fetch_evidence(visit.service, name, keys())
     except InvalidProof as error:
-        return visit.draw("evidence.html", 400, name=name, about=None, asked="", waits="", fault=str(error))
-    verified, keys = evidence.verified, evidence.keys
-    if verified is None or keys is None:
-        return visit.draw("evidence.html", name=name, about=None, asked="", waits="", fault="")
-    about = certificate_words.document(verified, keys)
-    asked = certificate_words.asked_for(verified)
-    return visit.draw("evidence.html", name=name, about=about, asked=asked, waits="", fault="")
+        return visit.draw("evidence.html", 400, **known | {"fault": str(error)})
+    if evidence.verified is not None and evidence.keys is not None:
+        known["about"] = certificate_words.document(evidence.verified, evidence.keys)
+    return visit.draw("evidence.html", **known)
 
 
-def _download(visit: Visit, office: Office) -> Response:
+def _download(visit: Visit, keys: Keys) -> Response:
     name = visit.form.one("request")
-    evidence = fetch_evidence(visit.service, name, office.read_keys())
+    evidence = fetch_evidence(visit.service, name, keys())
     if visit.form.one("as") == "html":
         return attachment(evidence.page().encode(), f"certificate-{name}.html", "text/html")
     return attachment(evidence.data, f"certificate-{name}.json", "application/json")
 
 
-def _bundle(visit: Visit, office: Office) -> Response:
+def _bundle(visit: Visit, keys: Keys) -> Response:
     """Give the certificates of selected requests, or of all that ended and were asked for within a period."""
     names = visit.form.all("request") or list(_asked_within(visit))
     if not names:
@@ -73,14 +75,14 @@ def _bundle(visit: Visit, office: Office) -> Response:
     table.writerow(["request", "file", "checked", "what it says"])
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as bundle:
         for number, name in enumerate(names, 1):
-            table.writerow(_pack(visit, office, name, f"{number:04d}", bundle))
+            table.writerow(_pack(visit, keys, name, f"{number:04d}", bundle))
         bundle.writestr("index.csv", index.getvalue())
     return attachment(packed.getvalue(), f"evidence-{visit.face.clock():%Y-%m-%d}.zip", "application/zip")
 
 
-def _pack(visit: Visit, office: Office, name: str, number: str, bundle: zipfile.ZipFile) -> tuple[str, str, str, str]:
+def _pack(visit: Visit, keys: Keys, name: str, number: str, bundle: zipfile.ZipFile) -> tuple[str, str, str, str]:
     try:
-        evidence: Evidence = fetch_evidence(visit.service, name, office.read_keys())
+        evidence: Evidence = fetch_evidence(visit.service, name, keys())
     except (InvalidDeletion, InvalidProof) as error:
         return name, "", "no", str(error)
     bundle.writestr(f"{number}.json", evidence.data)
@@ -99,7 +101,7 @@ def _asked_within(visit: Visit) -> Iterator[str]:
         raise InvalidInput("give the first and the last day, each as 2026-12-31") from None
     page, left = 1, True
     while left:
-        query = RequestQuery(visit.face.reader, _ENDED, page=page, size=MOST_LISTED)
+        query = RequestQuery(visit.reader, _ENDED, page=page, size=MOST_LISTED)
         found = visit.service.find(query).requests
         yield from (one.request_id for one in found if first <= one.submitted_at < last + timedelta(days=1))
         page, left = page + 1, len(found) == MOST_LISTED

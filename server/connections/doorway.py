@@ -1,4 +1,4 @@
-"""Connections of the SuperLink, bounded before anything is spent on them.
+"""TLS connections of a web server, bounded before anything is spent on them.
 
 A TLS connection costs some hundred kilobytes as soon as it is taken, so it is counted as a socket, before.
 """
