@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmunkey.client.console.asking import add_asking
 from fedmunkey.client.console.countersigning import add_countersigning
+from fedmunkey.client.console.models_screen import add_models
 from fedmunkey.client.console.office import Office
 from fedmunkey.client.console.own_figures import add_own_figures
 from fedmunkey.common.console.entrance import LinkEntrance
@@ -28,7 +29,7 @@ def make_console(office: Office, service: ConsoleService, *, on_closed: Callable
     signs = office.is_officer and office.asker.key is not None
     places += [Place("countersign.title", "/countersign")] if signs else []
     places += [Place("evidence.title", "/evidence"), Place("sites.title", "/sites")]
-    places += [Place("own.title", "/own")] if office.folder is not None else []
+    places += [Place("own.title", "/own"), Place("models.title", "/models")] if office.folder is not None else []
     places += [Place("log.title", "/log"), Place("overview.title", "/overview")]
     viewer = Viewer(office.asker.name, office.asker.name, service)
     face = Face(LinkEntrance(viewer, on_closed), office.asker.name, places, own=[_TEMPLATES])
@@ -44,4 +45,5 @@ def make_console(office: Office, service: ConsoleService, *, on_closed: Callable
         add_countersigning(face, office)
     if office.folder is not None:
         add_own_figures(face, office.folder)
+        add_models(face, office.folder)
     return face

@@ -17,6 +17,7 @@ from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole
 from fedmunkey.server.console.desk import Desk
 from fedmunkey.server.console.members_entrance import MembersEntrance
 from fedmunkey.server.console.members_screen import add_members
+from fedmunkey.server.console.models_screen import add_models
 from fedmunkey.server.console.more_time import add_more_time
 from fedmunkey.server.console.reading import Reading, reader_of
 from fedmunkey.server.console.site_actions import add_site_actions
@@ -36,7 +37,7 @@ def make_operators_console(desk: Desk, *, on_closed: Callable[[], object] | None
     """Return the face of whoever runs the coordinator; `on_closed` is called when a session was ended by hand."""
     places = [_REQUESTS, Place("sites.title", "/sites")]
     places += [Place("members.title", "/members")] if desk.register is not None else []
-    places += _LAST
+    places += [Place("models.title", "/models"), *_LAST]
     viewer = Viewer(reader_of(_OPERATOR), COORDINATOR, Reading(desk.sources, _OPERATOR))
     face = Face(LinkEntrance(viewer, on_closed), COORDINATOR, places, own=[_TEMPLATES])
 
@@ -47,6 +48,7 @@ def make_operators_console(desk: Desk, *, on_closed: Callable[[], object] | None
     add_evidence(face, desk.read_keys, _PROGRAM)
     add_more_time(face, desk.ledger)
     add_site_actions(face, desk.ledger)
+    add_models(face, desk)
     if desk.register is not None and desk.folder is not None:
         add_members(face, desk.register, desk.folder, desk.joining)
     return face

@@ -46,7 +46,7 @@ from fedmunkey.server.ledger import (
     sites as ledger_sites,
 )
 from fedmunkey.server.ledger.due import DUE_DAYS, Extension
-from fedmunkey.server.ledger.listing import LedgerLists
+from fedmunkey.server.ledger.lineage import LedgerLineage
 from fedmunkey.server.ledger.lost import LedgerMark
 from fedmunkey.server.ledger.requests import Entry
 from fedmunkey.server.ledger.sites import Contact, Departure
@@ -65,7 +65,7 @@ __all__ = [
 ]
 
 
-class Ledger(LedgerLists):
+class Ledger(LedgerLineage):
     """The coordinator's record of deletions, in an SQL database; safe for threads and for several processes.
 
     The database is a file for SQLite, made (readable by its owner only) if there is none, or a URL such as

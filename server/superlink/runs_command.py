@@ -19,6 +19,7 @@ from fedmunkey.common.programs.options import JsonOption
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.coordinator_folder import ledger_that_is_there
+from fedmunkey.server.rounds.run_document import run_document
 from fedmunkey.server.rounds.run_record import CURVES, LEFT_OUT
 from fedmunkey.server.rounds.runs import (
     KeptRun,
@@ -69,7 +70,7 @@ def runs(context: typer.Context, file: _FileOption = None, as_json: JsonOption =
     coordinator, found = _read(file)
     used = run_in_use(found)
     with Ledger(ledger_that_is_there(coordinator.ledger, None)) as ledger:
-        documents = [_document(run, used, ledger) for run in found]
+        documents = [run_document(run, used, ledger.erased_since) for run in found]
     table = command_line.filled_table(
         ("", "run", "guarantee", "state", "weights"),
         ("rounds", "sites", "test accuracy"),
@@ -89,7 +90,7 @@ def show(context: typer.Context, run: _RunArgument, file: _FileOption = None, as
     coordinator, found = _read(file or context.obj)
     chosen = find_run(found, run)
     with Ledger(ledger_that_is_there(coordinator.ledger, None)) as ledger:
-        document = _document(chosen, run_in_use(found), ledger)
+        document = run_document(chosen, run_in_use(found), ledger.erased_since)
     card = coordinator.read_card()
     names = () if card is None else card.card.classes
     document |= {"settings": chosen.settings, "events": list(chosen.events), "folder": str(chosen.folder)}
@@ -189,32 +190,6 @@ def _check_none_erased(ledger: Ledger, chosen: KeptRun) -> None:
             f"{chosen.name} was solved with records that were deleted since, by request {', '.join(gone)}; it is not "
             "brought back: name a run that came later, or solve for new weights with munkey-server run"
         )
-
-
-def _document(run: KeptRun, used: KeptRun | None, ledger: Ledger) -> dict[str, Any]:
-    last: Mapping[str, Any] = run.rounds[-1] if run.rounds else {}
-    solved = run.guarantee is Guarantee.EXACT and bool(run.digest)
-    return {
-        "run": run.name,
-        "started": run.started,
-        "guarantee": run.guarantee.value,
-        "state": run.state.value,
-        "reason": run.reason,
-        "gives_out": run.gives_out or None,
-        "in_use": used is not None and used.name == run.name,
-        "rounds": len(run.rounds),
-        "digest": run.digest or None,
-        "weights": None if run.weights is None else str(run.weights),
-        "solved_with_deleted": list(ledger.erased_since(run.digest)) if solved else [],
-        "sites": list(last.get("sites", [])),
-        "failures": dict(last.get("failures", {})),
-        "mean": dict(last.get("mean", {})),
-        "figures": {
-            site: {**last.get("training", {}).get(site, {}), **last.get("evaluation", {}).get(site, {})}
-            for site in sorted({*last.get("training", {}), *last.get("evaluation", {})})
-        },
-        "classes": dict(last.get("classes", {})),
-    }
 
 
 def _row(document: Mapping[str, Any]) -> Sequence[str]:

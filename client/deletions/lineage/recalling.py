@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from fedmunkey.client.deletions.lineage.exported_models import ModelState, states
-from fedmunkey.client.deletions.lineage.taken_releases import holding, is_later
+from fedmunkey.client.deletions.lineage.taken_releases import current_release, holding, is_later
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import RequestState
@@ -59,7 +58,7 @@ def lineage(folder: SiteFolder, store: KeyStore, request_id: str) -> Lineage:
     answer = answers[-1]
     releases = tuple(holding(folder, answer.number)) if answer.entries else ()
     models = tuple(state for state in states(folder, store) if request_id in state.requests)
-    return Lineage(request_id, answer.number, answer.entries, releases, models, _current(folder))
+    return Lineage(request_id, answer.number, answer.entries, releases, models, current_release(folder))
 
 
 @dataclass(frozen=True)
@@ -133,11 +132,3 @@ def _renewed(service: DeletionService, request_id: str) -> str:
     except (InvalidDeletion, InvalidProof):
         return ""
     return "" if renewal is None else renewal.note.release
-
-
-def _current(folder: SiteFolder) -> str:
-    try:
-        said = json.loads(folder.shared_weights.with_suffix(".json").read_text(encoding="utf-8"))
-        return str(said["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.site import SiteFolder
@@ -55,6 +56,48 @@ def holding(folder: SiteFolder, number: int) -> list[str]:
     Which of them were made before the records came is not known; the worst is believed.
     """
     return [digest for digest, (order, _) in _read(folder).items() if order < number]
+
+
+@dataclass(frozen=True)
+class TakenRelease:
+    """Released weights that a site has taken over.
+
+    Attributes
+    ----------
+    digest : str
+        SHA-256 of the weights, hexadecimal.
+    order : int
+        The order up to which what the site erased is not in them.
+    requests : tuple of str
+        The requests, by id, that have erased something of the site since.
+    in_use : bool
+        Whether the site answers from them.
+    """
+
+    digest: str
+    order: int
+    requests: tuple[str, ...]
+    in_use: bool
+
+
+def read_taken(folder: SiteFolder, store: KeyStore) -> tuple[TakenRelease, ...]:
+    """Return the releases that a site remembers, oldest first; of one whose orders were renumbered, the worst."""
+    current = current_release(folder)
+    found = []
+    for digest, (order, request) in _read(folder).items():
+        known = request == _request_of(store, order)
+        requests = tuple(store.orders.erasing(order if known else 0))
+        found.append(TakenRelease(digest, order, requests, digest == current))
+    return tuple(found)
+
+
+def current_release(folder: SiteFolder) -> str:
+    """Return the digest of the weights that a site answers from; empty where there are none."""
+    try:
+        said = json.loads(folder.shared_weights.with_suffix(".json").read_text(encoding="utf-8"))
+        return str(said["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def count_taken(folder: SiteFolder) -> int:

@@ -352,10 +352,14 @@ def test_console_of_the_site_says_that_models_must_be_replaced(run: Run, sites: 
         with browser:
             assert browser.get(face.entrance.address(address)).status_code == 200
             before = browser.get("/own").text
+            assert "may stay" in browser.get("/models").text
             forget(run, sites, "scan-patient-15")
             after = browser.get("/own").text
             german = browser.get("/own", headers={"accept-language": "de"}).text
+            models = browser.get("/models").text
 
+    assert "must be replaced" in models
+    assert "shared.onnx" in models
     assert "must be replaced" not in before
     assert "1 model that was given away must be replaced" in after
     assert "1 weitergegebenes Modell muss ersetzt werden" in german
