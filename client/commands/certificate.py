@@ -26,6 +26,10 @@ def certificate(
         Path | None, typer.Option(help="File of trusted keys, such as a site's trust.json: check before writing.")
     ] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page for people as well; needs --keys.")] = None,
+    pdf: Annotated[
+        Path | None,
+        typer.Option(help="Write a PDF as well, the certificate in it; needs --keys and the extra pdf."),
+    ] = None,
     service: ServiceOption = DEFAULT_SERVICE,
     identity: IdentityOption = None,
     as_json: JsonOption = False,
@@ -37,19 +41,23 @@ def certificate(
 
     Example: munkey-client certificate 6f1c0a52 --output certificate.json --keys trust.json --html certificate.html
     """
-    if html is not None and keys is None:
-        raise InvalidProof(
-            "a page is written only of a certificate that was checked; name the trusted keys with --keys"
-        )
+    for what, path in (("page", html), ("PDF", pdf)):
+        if path is not None and keys is None:
+            raise InvalidProof(
+                f"a {what} is written only of a certificate that was checked; name the trusted keys with --keys"
+            )
     shown = None if identity is None else Identity.read(identity)
     with DeletionChannel(service, identity=shown) as channel:
         evidence = fetch_evidence(channel, request_id, None if keys is None else TrustedKeys.read(keys))
     made, verified, trusted = evidence.certificate, evidence.verified, evidence.keys
     silent = f", none of {', '.join(made.silent)}" if made.silent else ""
     page = None if html is None else evidence.page()
+    printed = None if pdf is None else evidence.pdf()
     output.write_bytes(evidence.data)
     if html is not None and page is not None:
         html.write_text(page + "\n", encoding="utf-8")
+    if pdf is not None and printed is not None:
+        pdf.write_bytes(printed)
     if as_json:
         about = None if verified is None or trusted is None else certificate_words.document(verified, trusted)
         command_line.print_json({"certificate": str(output), "checked": verified is not None, "about": about})
@@ -60,3 +68,5 @@ def certificate(
         typer.echo(certificate_words.headline(verified))
     if html is not None:
         typer.echo(f"page: {html}")
+    if pdf is not None:
+        typer.echo(f"PDF: {pdf}")

@@ -57,7 +57,11 @@ def _show(visit: Visit, keys: Keys, program: str) -> Response:
 
 def _download(visit: Visit, keys: Keys) -> Response:
     name = visit.form.one("request")
+    if visit.form.one("as") == "pdf":
+        visit.take_pains()
     evidence = fetch_evidence(visit.service, name, keys())
+    if visit.form.one("as") == "pdf":
+        return attachment(evidence.pdf(), f"certificate-{name}.pdf", "application/pdf")
     if visit.form.one("as") == "html":
         return attachment(evidence.page().encode(), f"certificate-{name}.html", "text/html")
     return attachment(evidence.data, f"certificate-{name}.json", "application/json")
@@ -65,6 +69,7 @@ def _download(visit: Visit, keys: Keys) -> Response:
 
 def _bundle(visit: Visit, keys: Keys) -> Response:
     """Give the certificates of selected requests, or of all that ended and were asked for within a period."""
+    visit.take_pains()
     names = visit.form.all("request") or list(_asked_within(visit))
     if not names:
         raise InvalidInput("no request of that period has ended; choose another one")

@@ -33,6 +33,10 @@ CLICKS = Allowance(at_once=500, a_second=50)
 """Requests of one viewer's browsers; a page that is open asks again whenever something moves."""
 
 
+PAINS = Allowance(at_once=10, a_second=0.5)
+"""What takes a second to make, such as a PDF or a bundle, for one viewer's browsers."""
+
+
 class SignedOutError(Exception):
     """Somebody without a session asked for what only a session sees; `said` is a text's key, or a sentence."""
 
@@ -74,6 +78,10 @@ class Visit:
         """What is said in the language of this session."""
         return Texts.of(self.language)
 
+    def take_pains(self) -> None:
+        """Count something that takes long to make; raises `TooFastError`."""
+        self.face.take_pains(self.request)
+
     def draw(self, template: str, status: int = 200, /, **values: Any) -> HTMLResponse:
         """Return a page."""
         known = {
@@ -110,6 +118,7 @@ class Face:
         self.pages = Pages(who, places, own)
         self.cookie = "munkey-console"
         self._clicks = Budgets(CLICKS)
+        self._pains = Budgets(PAINS)
         self.app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=self._lifespan)
         self.app.mount("/static", StaticFiles(directory=_STATIC))
         self.app.add_api_route("/open", self._open, methods=[entrance.method])
@@ -151,6 +160,11 @@ class Face:
         if fault := await run_in_threadpool(self.entrance.fault, request, session):
             raise SignedOutError(fault)
         return session
+
+    def take_pains(self, request: Request) -> None:
+        """Count what takes long to make; raises `TooFastError` where whoever asks has had enough of it."""
+        if wait := self._pains.spend(self.entrance.spender(request)):
+            raise TooFastError(wait)
 
     def _count(self, request: Request) -> None:
         if wait := self._clicks.spend(self.entrance.spender(request)):

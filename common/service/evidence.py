@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.proofs.certificate import Certificate
 from fedmunkey.common.proofs.certificate_page import certificate_page
+from fedmunkey.common.proofs.certificate_pdf import certificate_pdf
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.common.proofs.verification import Verified, verify_certificate
 from fedmunkey.common.service.deletion_service import DeletionService
@@ -28,6 +29,14 @@ class Evidence:
                 "a page is written only of a certificate that was checked; name the trusted keys with --keys"
             )
         return certificate_page(self.data, self.keys)
+
+    def pdf(self) -> bytes:
+        """Return it as a PDF with the file attached; raises as `certificate_pdf`, and as `page` without keys."""
+        if self.keys is None:
+            raise InvalidProof(
+                "a PDF is written only of a certificate that was checked; name the trusted keys with --keys"
+            )
+        return certificate_pdf(self.data, self.keys)
 
 
 def fetch_evidence(service: DeletionService, request_id: str, keys: TrustedKeys | None) -> Evidence:

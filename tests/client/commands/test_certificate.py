@@ -24,12 +24,19 @@ def test_officer_deletes_a_patient_and_anybody_can_check_it(run: Run, federation
         "certificate", "request-1", "--service", federation.service,
         "--output", output, "--keys", keys, "--html", page,
     )  # fmt: skip
+    pdf = federation.path / "certificate.pdf"
+    printed = run("certificate", "request-1", "--service", federation.service,
+                  "--output", output, "--keys", keys, "--pdf", pdf)  # fmt: skip
+    unchecked = run("certificate", "request-1", "--service", federation.service, "--output", output, "--pdf", pdf)
     verified = run("verify", output, "--keys", keys, "--json").json
     named = run("verify", output, "--keys", keys, "--secret", federation.path / "federation.secret",
                 "--subject", "-", stdin="scan-patient-2\n").out  # fmt: skip
 
     assert (shown["state"], shown["records"]) == ("completed", 4)
     assert "2 receipts, checked" in made.out
+    # Without the extra, it is named.
+    assert pdf.read_bytes().startswith(b"%PDF-") if pdf.exists() else "fedmunkey[pdf]" in printed.err
+    assert "a PDF is written only of a certificate that was checked" in unchecked.error
     assert [(site["site"], site["state"], site["entries"]) for site in verified["sites"]] == [
         (SITE, "erased", 2),
         (OTHER, "erased", 2),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,16 +11,10 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from fedmunkey.common.deletions.words import SiteState, Subject
+from tests.accessibility import SIZES, faults_of_screens
 from tests.browser import ARGUMENTS, CHROMIUM
 from tests.console_case import ConsoleCase, running_console
 from tests.proof_case import SECRET, SITES
-
-ROOT = Path(__file__).parents[3]
-AXE = Path(os.environ.get("MUNKEY_AXE", ROOT / "node_modules" / "axe-core" / "axe.min.js"))
-"""The accessibility checker: `make browser` fetches it."""
-
-SIZES = {"desktop": (1280, 860), "phone": (390, 844), "zoomed": (640, 430)}
-"""Half of a desktop's size is what 200% of zoom leaves."""
 
 SCREENS = {
     "inbox": "/",
@@ -37,7 +30,6 @@ SCREENS = {
     "log": "/log",
     "overview": "/overview",
 }
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 pytestmark = [
     pytest.mark.processes,
@@ -88,22 +80,7 @@ def test_every_screen_fits_and_nothing_fails(
     browser: Browser, case: ConsoleCase, size: str, scheme: Any, language: str, tmp_path: Path
 ) -> None:
     context, page = open_context(browser, case, size, color_scheme=scheme, locale=language)
-    faults: list[str] = []
-    page.on("console", lambda message: faults.append(f"{page.url}: {message.text}"))
-    page.on("pageerror", lambda error: faults.append(f"{page.url}: {error}"))
-    checker = AXE.read_text() if AXE.is_file() else ""
-    for name, path in SCREENS.items():
-        page.goto(case.url + path)
-        expect(page.locator("#connection")).not_to_have_class("connection lost")
-        page.screenshot(path=tmp_path / f"{name}.png")
-        wide = page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
-        if wide[0] > wide[1]:
-            faults.append(f"{path} sticks out: {wide}")
-        if checker:
-            page.evaluate(checker)
-            checked = page.evaluate("(rules) => axe.run(document, {runOnly: rules})", RULES)
-            assert len(checked["passes"]) > 5
-            faults += [f"{path} {found['id']}: {found['nodes'][0]['target']}" for found in checked["violations"]]
+    faults = faults_of_screens(page, case.url, SCREENS, tmp_path)
     background = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     context.close()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fedmunkey.common.console.face import PAINS
 from fedmunkey.common.deletions.states import SiteState
 from fedmunkey.common.deletions.words import Subject, WholeSite
 from fedmunkey.common.identities import MemberRole
@@ -74,6 +75,25 @@ def test_every_screen_is_there_and_nothing_is_without_a_link(case: CoordinatorsC
 def test_certificate_is_checked_while_one_looks(browser: httpx.Client) -> None:
     assert "The certificate holds." in browser.get("/evidence/done").text
     assert "There is no certificate yet." in browser.get("/evidence/waits").text
+
+
+def test_certificate_is_given_as_file_page_and_pdf(browser: httpx.Client) -> None:
+    given = {kind: post(browser, "/certificate", request="done", **{"as": kind}) for kind in ("file", "html", "pdf")}
+
+    assert json.loads(given["file"].content)
+    assert given["html"].text.startswith("<!doctype html>")
+    pdf = given["pdf"]
+    # Without the extra, it is named.
+    assert pdf.content.startswith(b"%PDF-") if pdf.status_code == 200 else "fedmunkey[pdf]" in pdf.text
+
+
+def test_what_takes_pains_is_counted(browser: httpx.Client) -> None:
+    token = csrf_of(browser)
+    asked = {"csrf": token, "from": "2000-01-01", "to": "2000-01-02"}
+    answers = [browser.post("/evidence", data=asked).status_code for _ in range(int(PAINS.at_once) + 2)]
+
+    assert 429 in answers
+    assert browser.get("/requests").status_code == 200
 
 
 def test_log_is_checked_and_seen_to_grow(case: CoordinatorsConsole, browser: httpx.Client) -> None:
