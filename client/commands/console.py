@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from fedmunkey.common.console.face import Face
 
 DEFAULT_LISTEN = "127.0.0.1:9460"
-LINK_LINE = "open "
-"""What the line with a link begins with."""
 
 
 @faults_explained()
@@ -122,4 +120,6 @@ def _give_links(face: Face, address: str) -> None:
 
 
 def _say(link: str) -> None:
+    from fedmunkey.common.console.serving import LINK_LINE
+
     typer.echo(f"{LINK_LINE}{link}")

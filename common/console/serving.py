@@ -15,6 +15,9 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.settings.addresses import is_loopback, split_address
 from fedmunkey.common.stop_signals import StopAsked, stopped_by_signals
 
+LINK_LINE = "open "
+"""What the line begins with in which a program prints a link."""
+
 _WAITING = 64
 _GRACE_SECONDS = 2
 

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from fedmunkey.server.console.desk import Desk
 
 DEFAULT_LISTEN = "127.0.0.1:9461"
-LINK_LINE = "open "
-"""What the line with a link begins with."""
 
 _AUDITS = "audits"
 
@@ -147,6 +145,8 @@ def _give_links(face: Face, address: str) -> None:
 
 
 def _say(face: Face, address: str) -> str:
+    from fedmunkey.common.console.serving import LINK_LINE
+
     link = face.entrance.address(address)
     typer.echo(f"{LINK_LINE}{link}")
     return link

@@ -17,12 +17,12 @@ _END_SECONDS = 30.0
 
 @contextmanager
 def measured_process(
-    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, *, begins: str = ""
 ) -> Iterator[tuple[int, str]]:
-    """Run a program while the context lasts, with some environment variables more; give its id and its first line.
+    """Run a program while the context lasts, with some environment variables more; give its id and a line.
 
-    What it says on stderr goes into a log. Raises `FederationStopped`, with the log, if it ends before it has said
-    anything.
+    That is its first line, or the first that begins in a certain way. What it says on stderr goes into a log. Raises
+    `FederationStopped`, with the log, if it ends before it has said that.
     """
     variables = {**os.environ, **(environment or {}), "OMP_NUM_THREADS": "1"}
     with (
@@ -34,6 +34,8 @@ def measured_process(
         try:
             assert process.stdout is not None  # noqa: S101
             line = process.stdout.readline()
+            while line and not line.startswith(begins):
+                line = process.stdout.readline()
             if not line:
                 raise FederationStopped(f"{log.name} did not start: {log.read_text()}")
             # What it says later is read as well: whoever writes into a full pipe waits.

@@ -25,6 +25,7 @@ from fedmunkey.simulations.bench import (
     strangers,
     training_epoch,
 )
+from fedmunkey.simulations.bench.consoles import clicks
 from fedmunkey.simulations.bench.figure import Group
 
 GROUPS: tuple[Group, ...] = (
@@ -45,6 +46,7 @@ GROUPS: tuple[Group, ...] = (
     round_overhead.GROUP,
     proof_cost.GROUP,
     strangers.GROUP,
+    clicks.GROUP,
 )
 """In the order in which they are measured."""
 

@@ -6,7 +6,7 @@ import json
 import uuid
 from pathlib import Path
 
-from fedmunkey.client.commands.console import LINK_LINE
+from fedmunkey.common.console.serving import LINK_LINE
 from fedmunkey.simulations.deploy_local.hospital_files import HOSPITALS, PATIENT
 from fedmunkey.simulations.deploy_local.terminal import Background
 from fedmunkey.simulations.deploy_local.walkthrough import OFFICER, Walkthrough

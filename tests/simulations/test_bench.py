@@ -40,7 +40,8 @@ CHILD_PROCESSES = ["site-memory"]
 SERVICE = ["deletion-service"]
 STRANGERS = ["strangers"]
 MEMBERS = ["members"]
-HERE = [name for name in FIGURES if name not in CHILD_PROCESSES + SERVICE + STRANGERS + MEMBERS]
+CONSOLE = ["console"]
+HERE = [name for name in FIGURES if name not in CHILD_PROCESSES + SERVICE + STRANGERS + MEMBERS + CONSOLE]
 
 
 def run(*arguments: str) -> str:
@@ -246,6 +247,15 @@ def test_members_answer_over_mutual_tls_and_through_restarts(tmp_path: Path) -> 
     figures = measured(MEMBERS, tmp_path)
 
     assert set(figures) == set(FIGURES["members"])
+    assert all(value > 0 for value in figures.values())
+
+
+@pytest.mark.processes
+def test_every_screen_of_every_console_is_asked_for(tmp_path: Path) -> None:
+    figures = measured(CONSOLE, tmp_path)
+
+    assert set(figures) == set(FIGURES["console"])
+    # How fast they are is for the benchmark to say: this machine may be busy.
     assert all(value > 0 for value in figures.values())
 
 
