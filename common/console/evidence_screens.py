@@ -11,8 +11,10 @@ from typing import Any
 
 from fastapi import Response
 
+from fedmunkey.common.console.evidence_kept import Checked, EvidenceKept
 from fedmunkey.common.console.face import Face, Visit
 from fedmunkey.common.console.pages import attachment
+from fedmunkey.common.console.paging import PAGE_SIZE, Paging, page_number
 from fedmunkey.common.deletions.listing import MOST_LISTED, RequestQuery
 from fedmunkey.common.deletions.states import RequestState
 from fedmunkey.common.deletions.status_words import outcome_words
@@ -25,6 +27,7 @@ from fedmunkey.common.service.evidence import Evidence, fetch_evidence
 MOST_BUNDLED = 1000
 """Certificates in one bundle."""
 
+_SENTENCES = 25
 _ENDED = tuple(state for state in RequestState if state.answered)
 
 
@@ -36,23 +39,43 @@ def add_evidence(face: Face, keys: Keys, program: str) -> None:
     """Add the screens of certificates to a console, which is started with `program` and an option for trusted keys."""
     face.get("/evidence", lambda visit: visit.draw("bundle.html"))
     face.post("/evidence", lambda visit: _bundle(visit, keys))
-    face.get("/evidence/{request_id:path}", lambda visit: _show(visit, keys, program))
+    kept = EvidenceKept()
+    face.get("/evidence/{request_id:path}", lambda visit: _show(visit, keys, program, kept))
     face.post("/certificate", lambda visit: _download(visit, keys))
 
 
-def _show(visit: Visit, keys: Keys, program: str) -> Response:
+def _show(visit: Visit, keys: Keys, program: str, kept: EvidenceKept) -> Response:
     name = visit.request.path_params["request_id"]
     known: dict[str, Any] = {"name": name, "about": None, "waits": "", "fault": "", "program": program}
+    # Whether somebody may see it is asked anew, whatever is kept.
     status = visit.service.get(name)
     if status.outcome is Outcome.PENDING:
         return visit.draw("evidence.html", **known | {"waits": outcome_words(status)})
-    try:
-        evidence = fetch_evidence(visit.service, name, keys())
-    except InvalidProof as error:
-        return visit.draw("evidence.html", 400, **known | {"fault": str(error)})
-    if evidence.verified is not None and evidence.keys is not None:
-        known["about"] = certificate_words.document(evidence.verified, evidence.keys)
-    return visit.draw("evidence.html", **known)
+    checked = kept.find(visit.session.viewer.who, name)
+    if checked is None:
+        try:
+            evidence = fetch_evidence(visit.service, name, keys())
+        except InvalidProof as error:
+            return visit.draw("evidence.html", 400, **known | {"fault": str(error)})
+        if evidence.verified is None or evidence.keys is None:
+            return visit.draw("evidence.html", **known)
+        checked = Checked(certificate_words.document(evidence.verified, evidence.keys), visit.face.clock())
+        kept.keep(visit.session.viewer.who, name, checked)
+    return visit.draw("evidence.html", **known | {"about": checked.about, "at": checked.at} | _pages(visit, checked))
+
+
+def _pages(visit: Visit, checked: Checked) -> dict[str, Any]:
+    """Return the parts of a certificate's long lists that the address asks for."""
+    given, path, about = visit.request.query_params, visit.request.url.path, checked.about
+    page, proved = page_number(given.get("page", "")), page_number(given.get("proved", ""))
+    sites = Paging(page, PAGE_SIZE, len(about["sites"]), path, {"proved": proved if proved > 1 else ""})
+    lines = Paging(proved, _SENTENCES, len(about["proved"]), path, {"page": page if page > 1 else ""}, "proved")
+    return {
+        "sites": sites.cut(about["sites"]),
+        "paging": sites,
+        "proved": lines.cut(about["proved"]),
+        "proved_paging": lines,
+    }
 
 
 def _download(visit: Visit, keys: Keys) -> Response:

@@ -57,7 +57,7 @@ def proved(verified: Verified) -> list[str]:
         f"forgotten (request {terms.request_id})."
     ]
     for receipt, key in zip(verified.receipts, verified.signed_by, strict=True):
-        if receipt in verified.counted:
+        if verified.counts(receipt):
             lines.append(f"{_answered(receipt)} It was signed with key {key.key.key_id[:16]}.")
     lines.append(
         f"The request and every receipt stand in the coordinator's log of {count_of(head.size, 'leaf', 'leaves')}, "
@@ -117,7 +117,7 @@ def not_proved(verified: Verified, keys: TrustedKeys) -> list[str]:
             "copy. The site has kept the head that its receipt names."
         )
     for receipt, key in zip(verified.receipts, verified.signed_by, strict=True):
-        if receipt not in verified.counted and key.end is not None:
+        if not verified.counts(receipt) and key.end is not None:
             site, ended = receipt.answer.site, write_time(key.end)
             lines.append(
                 f"Anything that {site} states: its key {key.key.key_id[:16]} ended on {ended}, and no signed head of "

@@ -60,7 +60,11 @@ class Verified:
     @property
     def counted(self) -> tuple[Receipt, ...]:
         """The receipts that count."""
-        return tuple(receipt for receipt in self.receipts if receipt.answer.site not in self.undated)
+        return tuple(filter(self.counts, self.receipts))
+
+    def counts(self, receipt: Receipt) -> bool:
+        """Return whether one of the receipts counts."""
+        return receipt.answer.site not in self.undated
 
     @property
     def erased(self) -> int:

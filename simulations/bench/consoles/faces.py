@@ -23,13 +23,14 @@ from fedmunkey.simulations.programs.free_ports import HOST, free_ports
 
 _PATIENCE_SECONDS = 120.0
 
+EVIDENCE = "evidence"
 SCREENS = {
     "requests": "/requests",
     "requests, last page": "/requests?page=1000000",
     "requests, by state": "/requests?state=completed&page=3",
     "requests, by site": "/requests?site=site-0007",
     "request": f"/requests/{EVERYONE}",
-    "evidence": f"/evidence/{EVERYONE}",
+    EVIDENCE: f"/evidence/{EVERYONE}",
     "sites": "/sites",
     "sites, last page": "/sites?page=1000000",
     "log": "/log",
