@@ -14,6 +14,8 @@ from fedmunkey.server.ledger.lineage import NamedModel
 LOOK_SECONDS = 1.0
 """How often receipts that have come are read."""
 
+_MOMENT_SECONDS = 0.1
+
 MOST_KEPT = 10_000
 """Models of which the last are kept."""
 
@@ -40,13 +42,16 @@ class NamedModels:
         self._count = 0
         self._complete = False
         self._thread: threading.Thread | None = None
+        self._all_read = threading.Event()
 
     def read(self) -> Named:
-        """Return what is known."""
+        """Return what is known, after a moment where not all receipts were read yet."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._follow, name="named-models", daemon=True)
                 self._thread.start()
+        self._all_read.wait(_MOMENT_SECONDS)
+        with self._lock:
             return Named(tuple(reversed(self._found)), self._count, self._complete)
 
     def _follow(self) -> None:
@@ -61,6 +66,8 @@ class NamedModels:
                 self._found.extend(found)
                 self._count += len(found)
                 self._complete = self._complete or last == after
+            if self._complete:
+                self._all_read.set()
             if last == after:
                 self._ended.wait(LOOK_SECONDS)
             after = last

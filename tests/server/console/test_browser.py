@@ -167,6 +167,9 @@ def test_operator_gives_more_time_and_lets_a_site_leave_by_mouse_and_keys(browse
         page.get_by_role("link", name="waits").click()
         page.get_by_label("Days, at most").fill("10")
         page.get_by_label("Why").fill("the site is moved")
+        # What was typed outlives what moves meanwhile.
+        case.coordinator.ledger.note_delivered([(SITES[0], 1)]).result()
+        expect(page.locator("#live")).to_contain_text("delivered")
         page.keyboard.press("Enter")
         expect(page.get_by_role("status").filter(has_text="It is due on")).to_be_visible()
         page.get_by_role("link", name="Sites").first.click()
