@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -25,23 +24,24 @@ from fedmunkey.server.database.tables import (
     RequestRow,
 )
 from fedmunkey.server.ledger.listing import LedgerLists
-from fedmunkey.server.ledger.renewals import release_of
+from fedmunkey.server.ledger.renewals import find_erased_since, release_of
 
 MOST_REQUESTS = 100
 """Requests that are named of those that have erased what a release holds."""
 
 _READ_AT_ONCE = 1000
-_LEFT_OR_ERASED = (SiteState.ERASED.value, SiteState.LEFT.value)
 
 
 @dataclass(frozen=True)
 class Release:
-    """Shared weights that were given to the sites.
+    """Shared weights that were solved for.
 
     Attributes
     ----------
     digest : str
         SHA-256 of the weights, hexadecimal.
+    given_at : datetime, optional
+        When every site that had a part in them had them; None before.
     records, sites : int
         Of how many records they were solved, and how many sites had a part in them.
     again : int, optional
@@ -54,6 +54,7 @@ class Release:
     digest: str
     records: int
     released_at: datetime
+    given_at: datetime | None
     sites: int
     again: int | None
     holds: bool
@@ -106,13 +107,13 @@ class LedgerLineage(LedgerLists):
         At most `MOST_REQUESTS` of them, for of an old release that may be nearly all there are.
         """
         with self._reading() as connection:
-            return tuple(islice(_erased_since(connection, release), MOST_REQUESTS))
+            return tuple(islice(find_erased_since(connection, release), MOST_REQUESTS))
 
     def some_erased_since(self, digest: str, most: int = MOST_REQUESTS) -> tuple[str, ...]:
         """Return some of the requests, by id, that have erased what weights, by their digest, were solved with."""
         with self._reading() as connection:
             release = release_of(connection, digest)
-            return () if release is None else tuple(islice(_erased_since(connection, release), most))
+            return () if release is None else tuple(islice(find_erased_since(connection, release), most))
 
     def named_models(self, after: int, most: int = _READ_AT_ONCE) -> tuple[tuple[NamedModel, ...], int]:
         """Return the models that receipts name which came with some events after one, and the last of these events.
@@ -148,25 +149,10 @@ def _read_releases(connection: Connection, chosen: Any) -> Iterator[Release]:
     begun = {row[0]: row[1] for row in connection.execute(first.group_by(ReleaseRow.digest))}
     for row in rows:
         again = begun[row.digest] if begun[row.digest] != row.number else None
-        holds = next(_erased_since(connection, row.number), None) is not None
-        yield Release(row.number, row.digest, row.records, row.released_at, sites.get(row.number, 0), again, holds)
-
-
-def _erased_since(connection: Connection, release: int) -> Iterator[str]:
-    """Yield requests as `server.ledger.renewals.erased_since`, in no order, and reading no further than is asked."""
-    rows = connection.execution_options(yield_per=_READ_AT_ONCE).execute(
-        select(RequestRow.request_id, AcknowledgementRow.document)
-        .join(OrderRow, OrderRow.request == RequestRow.number)
-        .join(ContributionRow, and_(ContributionRow.site == OrderRow.site, ContributionRow.release == release))
-        .outerjoin(AcknowledgementRow, ANSWERS_ORDER)
-        .where(OrderRow.state.in_(_LEFT_OR_ERASED), OrderRow.number > ContributionRow.last_order)
-    )
-    seen: set[str] = set()
-    with rows:
-        for row in rows:
-            if row.request_id not in seen and (row.document is None or json.loads(row.document)["entries"]):
-                seen.add(row.request_id)
-                yield row.request_id
+        holds = next(find_erased_since(connection, row.number), None) is not None
+        yield Release(
+            row.number, row.digest, row.records, row.released_at, row.given_at, sites.get(row.number, 0), again, holds
+        )
 
 
 def _exported(receipt: bytes) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ _OWED = (
     .where(OrderRow.state == SiteState.ERASED.value)
 )
 _OWED_BY = _OWED.where(OrderRow.request.in_(bindparam("requests", expanding=True)))
+_READ_AT_ONCE = 1000
 _FAR = 2**31 - 1
 """Above every number of a release."""
 
@@ -114,10 +115,18 @@ def release_of(connection: Connection, digest: str) -> int | None:
 def erased_since(connection: Connection, release: int) -> tuple[str, ...]:
     """Return the requests, by id, whose records a release was solved with and that are gone from their sites since.
 
-    A site that left before it answered an order counts as well: what it held is in no later release.
+    A site that left before it answered an order counts as well: what it held is in no later release. Oldest first.
     """
-    rows = connection.execute(
-        select(RequestRow.request_id, OrderRow.state, AcknowledgementRow.document)
+    return tuple(find_erased_since(connection, release, RequestRow.number))
+
+
+def find_erased_since(connection: Connection, release: int, *order: Any) -> Iterator[str]:
+    """Yield the same, in an order or in none, reading no further than is asked: of an old release it may be nearly all.
+
+    Without an order, the first is found at once.
+    """
+    rows = connection.execution_options(yield_per=_READ_AT_ONCE).execute(
+        select(RequestRow.request_id, AcknowledgementRow.document)
         .join(OrderRow, OrderRow.request == RequestRow.number)
         .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == release))
         .outerjoin(AcknowledgementRow, ANSWERS_ORDER)
@@ -125,10 +134,14 @@ def erased_since(connection: Connection, release: int) -> tuple[str, ...]:
             OrderRow.state.in_([SiteState.ERASED.value, SiteState.LEFT.value]),
             OrderRow.number > ContributionRow.last_order,
         )
-        .order_by(RequestRow.number)
+        .order_by(*order)
     )
-    gone = (row.request_id for row in rows if row.document is None or json.loads(row.document)["entries"])
-    return tuple(dict.fromkeys(gone))
+    seen: set[str] = set()
+    with rows:
+        for row in rows:
+            if row.request_id not in seen and (row.document is None or json.loads(row.document)["entries"]):
+                seen.add(row.request_id)
+                yield row.request_id
 
 
 def write_release_again(connection: Connection, release: int, at: datetime) -> Leaf:
