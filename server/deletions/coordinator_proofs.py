@@ -168,7 +168,7 @@ class CoordinatorProofs:
         size = LogHead.of(head).size
         numbers = {progress.site: progress.number for progress in status.sites}
         answered = [site for site in sites if site not in away]
-        receipts = tuple(self._logged_receipt(receipt_name(site, numbers.get(site, 0)), size) for site in answered)
+        receipts = self._logged_receipts([receipt_name(site, numbers.get(site, 0)) for site in answered], size)
         silent = tuple(site for site in sites if site in away)
         number = self.log.number(LeafKind.REQUEST, name)
         if number is None:
@@ -190,7 +190,7 @@ class CoordinatorProofs:
             return None
         note = ReleaseNote.from_document(parse_canonical(content, "a leaf of the log"))
         contributions = tuple(read_envelope(statements[site]) for site in sorted(statements))
-        return LoggedRenewal(note, self.log.prove(number, size), contributions, self._first_head(number, size))
+        return LoggedRenewal(note, self.log.prove(number, size), contributions, _FirstHeads(self.log, size).of(number))
 
     def _lost_head(self, receipt: Envelope, size: int) -> WitnessedHead | None:
         """Return the head that a receipt names, if the log of so many leaves does not extend it."""
@@ -212,21 +212,43 @@ class CoordinatorProofs:
             )
         return tuple(found)
 
-    def _logged_receipt(self, name: str, size: int) -> LoggedReceipt:
-        content = self.log.content(LeafKind.RECEIPT, name)
-        number = self.log.number(LeafKind.RECEIPT, name)
-        if content is None or number is None:
-            site = name.rpartition("/")[0]
+    def _logged_receipts(self, names: Sequence[str], size: int) -> tuple[LoggedReceipt, ...]:
+        """Return the log's leaves of receipts with their proofs, in their order; of a thousand, few are read alone."""
+        leaves = self.log.leaves(LeafKind.RECEIPT, names)
+        if missing := next((name for name in names if name not in leaves), None):
+            site = missing.rpartition("/")[0]
             raise DeletionConflict(f"site {site!r} answered without a receipt; give it a key and ask again")
-        _, document = take(parse_canonical(content, "a leaf of the log"), "a leaf", kind=str, envelope=dict)
-        envelope = envelope_of(document)
-        seen = None if self._lost_head(envelope, size) else Receipt.of(envelope).witnessed
-        consistency = () if seen is None else self.log.prove_extension(seen.size, size)
-        return LoggedReceipt(envelope, self.log.prove(number, size), consistency, self._first_head(number, size))
+        proofs = self.log.prove_all([leaves[name][0] for name in names], size)
+        heads = _FirstHeads(self.log, size)
+        logged = []
+        for name in names:
+            number, content = leaves[name]
+            _, document = take(parse_canonical(content, "a leaf of the log"), "a leaf", kind=str, envelope=dict)
+            envelope = envelope_of(document)
+            seen = None if self._lost_head(envelope, size) else Receipt.of(envelope).witnessed
+            consistency = () if seen is None else self.log.prove_extension(seen.size, size)
+            logged.append(LoggedReceipt(envelope, proofs[number], consistency, heads.of(number)))
+        return tuple(logged)
 
-    def _first_head(self, number: int, size: int) -> FirstHead:
-        first = self.log.first_head(number)
-        return FirstHead(first, self.log.prove_extension(LogHead.of(first).size, size))
+
+class _FirstHeads:
+    """The earliest signed heads that hold leaves, each with the proof that a log of some size extends it."""
+
+    def __init__(self, log: TransparencyLog, size: int) -> None:
+        self._log = log
+        self._size = size
+        self._found: list[tuple[int, int, FirstHead]] = []
+
+    def of(self, number: int) -> FirstHead:
+        """Return that of a leaf: the one of a leaf before it, where that already holds both."""
+        for least, held, first in self._found:
+            if least <= number < held:
+                return first
+        envelope = self._log.first_head(number)
+        held = LogHead.of(envelope).size
+        first = FirstHead(envelope, self._log.prove_extension(held, self._size))
+        self._found.append((number, held, first))
+        return first
 
 
 def _read_request_leaf(content: bytes) -> tuple[Envelope, tuple[str, ...]]:

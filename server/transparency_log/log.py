@@ -39,6 +39,8 @@ from fedmunkey.server.transparency_log.leaves import (
 MAXIMUM_INCLUSIONS = 100
 """Proofs that one question may ask for."""
 
+_LEAVES_AT_ONCE = 500
+
 _NODES = PairQuery(
     select(LogNodeRow.level, LogNodeRow.position, LogNodeRow.hash), LogNodeRow.level, LogNodeRow.position
 )
@@ -109,6 +111,17 @@ class TransparencyLog:
         with self._reading() as connection:
             return connection.scalar(select(LogLeafRow.number).where(LogLeafRow.kind == kind, LogLeafRow.name == name))
 
+    def leaves(self, kind: LeafKind, names: Sequence[str]) -> dict[str, tuple[int, bytes]]:
+        """Return the numbers and contents of leaves by their names; those that there are not are left out."""
+        found: dict[str, tuple[int, bytes]] = {}
+        columns = (LogLeafRow.name, LogLeafRow.number, LogLeafRow.content)
+        with self._reading() as connection:
+            for begin in range(0, len(names), _LEAVES_AT_ONCE):
+                chosen = LogLeafRow.name.in_(names[begin : begin + _LEAVES_AT_ONCE])
+                for row in connection.execute(select(*columns).where(LogLeafRow.kind == kind, chosen)):
+                    found[row.name] = (row.number, row.content)
+        return found
+
     def root(self, size: int) -> bytes:
         """Return the root of the first `size` leaves."""
         return self._hashes([(0, size)])[0]
@@ -142,6 +155,15 @@ class TransparencyLog:
     def prove(self, number: int, size: int) -> LogProof:
         """Return the proof that a leaf is among the first `size`."""
         return LogProof(number, tuple(self._hashes(inclusion_ranges(number, size))))
+
+    def prove_all(self, numbers: Sequence[int], size: int) -> dict[int, LogProof]:
+        """Return the proofs that leaves are among the first `size`, by their numbers; nodes are read many at a time."""
+        proofs: dict[int, LogProof] = {}
+        for begin in range(0, len(numbers), MAXIMUM_INCLUSIONS):
+            paths = {number: inclusion_ranges(number, size) for number in numbers[begin : begin + MAXIMUM_INCLUSIONS]}
+            hashes = iter(self._hashes([bounds for path in paths.values() for bounds in path]))
+            proofs |= {number: LogProof(number, tuple(islice(hashes, len(path)))) for number, path in paths.items()}
+        return proofs
 
     def prove_extension(self, first: int, second: int) -> tuple[bytes, ...]:
         """Return the proof that the first `second` leaves extend the first `first`; empty for none or equally many."""

@@ -25,6 +25,8 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.proofs.log_heads import LogHead
 from fedmunkey.common.proofs.receipts import Receipt
 from fedmunkey.common.proofs.signed_requests import OpenedRequest
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
+from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
 from fedmunkey.common.proofs.verification import verify_certificate
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.server.deletions.coordinator_proofs import CoordinatorProofs
@@ -300,3 +302,30 @@ def test_log_holds_no_reference(service: LedgerService) -> None:
     for (content,) in rows:
         assert reference not in content
         assert reference.hex().encode() not in content
+
+
+def test_certificate_of_many_sites_holds_with_heads_that_were_signed_in_between(tmp_path: Path, clock: Clock) -> None:
+    keys = {f"site-{number:03d}": SigningKey.from_seed(number.to_bytes(32, "big")) for number in range(1, 251)}
+    trusted = TrustedKeys(
+        (*TRUST.keys, *(TrustedKey(site, Role.SITE, key.public) for site, key in keys.items())),
+    )
+    with ExitStack() as stack:
+        service = open_coordinator(stack, tmp_path, clock)
+        trusted.write(tmp_path / "trust.json")
+        for site in SITES:
+            service.ledger.remove(site)
+        for site in keys:
+            service.ledger.register(site)
+        service.submit(signed_request())
+        for number, (site, key) in enumerate(keys.items()):
+            order = order_of(service, site)
+            said = replace(answered(replace(order, site=FIRST), None, START), receipt=b"", site=site)
+            receipt = Receipt(said, OpenedRequest.of(order.request).digest, START, bytes(32), None)
+            service.acknowledge(replace(said, receipt=receipt.sign(key).to_bytes()))
+            if number % 60 == 0:
+                # Somebody looks, for which the head is signed.
+                size(service)
+        verified = verify_certificate(service.certificate("request-1"), trusted)
+
+    assert [receipt.answer.site for receipt in verified.receipts] == sorted(keys)
+    assert verified.erased == 3 * len(keys)
