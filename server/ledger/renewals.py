@@ -125,7 +125,7 @@ def find_erased_since(connection: Connection, release: int, *order: Any) -> Iter
 
     Without an order, the first is found at once.
     """
-    rows = connection.execution_options(yield_per=_READ_AT_ONCE).execute(
+    rows = connection.execute(
         select(RequestRow.request_id, AcknowledgementRow.document)
         .join(OrderRow, OrderRow.request == RequestRow.number)
         .join(ContributionRow, (ContributionRow.site == OrderRow.site) & (ContributionRow.release == release))
@@ -135,6 +135,7 @@ def find_erased_since(connection: Connection, release: int, *order: Any) -> Iter
             OrderRow.number > ContributionRow.last_order,
         )
         .order_by(*order)
+        .execution_options(yield_per=_READ_AT_ONCE)
     )
     seen: set[str] = set()
     with rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -195,3 +196,23 @@ def test_overview_counts_states_and_weeks(ledger: Ledger, clock: Clock) -> None:
 def test_what_cannot_be_asked_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidDeletion):
         RequestQuery(**wrong)  # type: ignore[arg-type]
+
+
+def test_sites_come_in_pages_and_by_how_their_names_begin(ledger: Ledger) -> None:
+    for number in range(5):
+        ledger.register(f"clinic-{number}")
+
+    def shown(**asked: Any) -> tuple[list[str], int]:
+        found = ledger.site_summaries(SiteQuery(**asked))
+        return [site.site for site in found.sites], found.total
+
+    assert shown(size=3) == (["clinic-0", "clinic-1", "clinic-2"], 7)
+    assert shown(size=3, page=3) == (["hospital-2"], 7)
+    assert shown(size=3, page=4) == ([], 7)
+    assert shown(beginning="hospital") == (list(SITES), 2)
+    assert shown(reader="hospital-1", size=3) == (["hospital-1"], 1)
+    assert shown(reader="hospital-1", beginning="clinic") == ([], 0)
+    with pytest.raises(InvalidDeletion, match="at most 1000"):
+        SiteQuery(size=1001)
+    with pytest.raises(InvalidDeletion, match="there is no page 0"):
+        SiteQuery(page=0)
