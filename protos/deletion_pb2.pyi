@@ -466,16 +466,18 @@ class FollowResponse(_message.Message):
     def __init__(self, event: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class ListSitesRequest(_message.Message):
-    __slots__ = ("reader", "beginning", "page", "page_size")
+    __slots__ = ("reader", "beginning", "page", "page_size", "brief")
     READER_FIELD_NUMBER: _ClassVar[int]
     BEGINNING_FIELD_NUMBER: _ClassVar[int]
     PAGE_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    BRIEF_FIELD_NUMBER: _ClassVar[int]
     reader: str
     beginning: str
     page: int
     page_size: int
-    def __init__(self, reader: _Optional[str] = ..., beginning: _Optional[str] = ..., page: _Optional[int] = ..., page_size: _Optional[int] = ...) -> None: ...
+    brief: bool
+    def __init__(self, reader: _Optional[str] = ..., beginning: _Optional[str] = ..., page: _Optional[int] = ..., page_size: _Optional[int] = ..., brief: bool = ...) -> None: ...
 
 class SiteSummary(_message.Message):
     __slots__ = ("site", "registered_at", "left_at", "connected", "seen_at", "orders", "pending", "answered_at", "seconds", "certificate_ends", "release")

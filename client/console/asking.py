@@ -38,7 +38,7 @@ def word_to_type(draft: Draft, texts: Texts) -> str:
 
 
 def _show_form(visit: Visit, office: Office, status: int = 200, **given: Any) -> Response:
-    sites = visit.service.sites(SiteQuery(office.asker.name)).sites
+    sites = visit.service.sites(SiteQuery(office.asker.name, brief=True)).sites
     kept = {"kind": "subject", "site": "", "ground": "", "reason": "", "fault": ""} | given
     return visit.draw(
         "new.html",
@@ -82,7 +82,9 @@ def _show_draft(visit: Visit, office: Office) -> Response:
     draft = visit.session.drafts.get(name)
     if not isinstance(draft, Draft):
         return _gone(visit)
-    sites = [site for site in visit.service.sites(SiteQuery(office.asker.name)).sites if site.left_at is None]
+    sites = [
+        site for site in visit.service.sites(SiteQuery(office.asker.name, brief=True)).sites if site.left_at is None
+    ]
     asked = [site for site in sites if not draft.site or site.site == draft.site]
     if not office.is_officer:
         asked = [site for site in sites if site.site == office.asker.name]

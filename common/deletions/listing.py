@@ -152,12 +152,15 @@ class SiteQuery:
         From 1 on.
     size : int
         Sites on a page, at most `MOST_LISTED`; 0 for all.
+    brief : bool
+        Whether figures are left out: names, connections, and when they joined and left, are read at once.
     """
 
     reader: str = ""
     beginning: str = ""
     page: int = 1
     size: int = 0
+    brief: bool = False
 
     def __post_init__(self) -> None:
         """Check what can be asked; raises `InvalidDeletion`."""

@@ -76,13 +76,13 @@ def site_query_to_wire(query: SiteQuery) -> deletion_pb2.ListSitesRequest:
     """Write which sites are looked for."""
     with writing("a search"):
         return deletion_pb2.ListSitesRequest(
-            reader=query.reader, beginning=query.beginning, page=query.page, page_size=query.size
+            reader=query.reader, beginning=query.beginning, page=query.page, page_size=query.size, brief=query.brief
         )
 
 
 def site_query_from_wire(message: deletion_pb2.ListSitesRequest) -> SiteQuery:
     """Read which sites are looked for; raises `InvalidDeletion` if they cannot be."""
-    return SiteQuery(message.reader, message.beginning, message.page or 1, message.page_size)
+    return SiteQuery(message.reader, message.beginning, message.page or 1, message.page_size, message.brief)
 
 
 def sites_to_wire(found: SitesFound) -> deletion_pb2.ListSitesResponse:

@@ -112,37 +112,14 @@ class LedgerLists(LedgerView):
         with self._reading() as connection:
             names = _site_names(connection, query)
             shown = names[query.size * (query.page - 1) :][: query.size] if query.size else names
-            pending = (
-                select(OrderRow.site, func.count())
-                .where(OrderRow.state.in_(_OPEN_ORDERS), OrderRow.site.in_(shown))
-                .group_by(OrderRow.site)
-            )
-            ends = select(MemberRow.name, MemberRow.not_after).where(
-                MemberRow.name.in_(shown),
-                MemberRow.used_at.is_not(None),
-                MemberRow.replaced_at.is_(None),
-                MemberRow.revoked_at.is_(None),
-            )
-            releases = (
-                select(ContributionRow.site, func.max(ContributionRow.release))
-                .where(ContributionRow.site.in_(shown))
-                .group_by(ContributionRow.site)
-            )
-            waiting = {row[0]: row[1] for row in connection.execute(pending)}
-            certificates = {row[0]: row[1] for row in connection.execute(ends)}
-            took_part = {row[0]: row[1] for row in connection.execute(releases)}
-            answered = _last_answers(connection, shown)
+            figures = {} if query.brief else _site_figures(connection, shown)
             last = connection.scalar(select(func.max(ReleaseRow.number))) or 0
             rows = connection.execute(select(*SiteRow.__table__.columns).where(SiteRow.name.in_(shown))).all()
         found = []
         for row in sorted(rows, key=lambda row: str(row.name)):
-            at, seconds = answered.get(row.name, (None, None))
             connected = row.connected_until is not None and row.connected_until > now
-            figures = (row.last_number, waiting.get(row.name, 0), at, seconds)
-            known = (certificates.get(row.name), took_part.get(row.name, 0))
-            found.append(
-                SiteSummary(row.name, row.registered_at, row.left_at, connected, row.seen_at, *figures, *known)
-            )
+            known = (row.name, row.registered_at, row.left_at, connected, row.seen_at, row.last_number)
+            found.append(SiteSummary(*known, *figures.get(row.name, ())))
         return SitesFound(tuple(found), last, len(names))
 
     def overview(self, reader: str) -> Overview:
@@ -263,6 +240,39 @@ def _site_names(connection: Connection, query: SiteQuery) -> list[str]:
     own = () if query.reader in ("", OFFICER) else (SiteRow.name == query.reader,)
     names = connection.scalars(select(SiteRow.name).where(*own))
     return sorted(name for name in names if name.startswith(query.beginning))
+
+
+def _site_figures(connection: Connection, sites: Collection[str]) -> dict[str, tuple[Any, ...]]:
+    """Return what a list says of sites beside what is known of them, as `SiteSummary` has it from `pending` on."""
+    pending = (
+        select(OrderRow.site, func.count())
+        .where(OrderRow.state.in_(_OPEN_ORDERS), OrderRow.site.in_(sites))
+        .group_by(OrderRow.site)
+    )
+    ends = select(MemberRow.name, MemberRow.not_after).where(
+        MemberRow.name.in_(sites),
+        MemberRow.used_at.is_not(None),
+        MemberRow.replaced_at.is_(None),
+        MemberRow.revoked_at.is_(None),
+    )
+    releases = (
+        select(ContributionRow.site, func.max(ContributionRow.release))
+        .where(ContributionRow.site.in_(sites))
+        .group_by(ContributionRow.site)
+    )
+    waiting, certificates, took_part = (
+        {row[0]: row[1] for row in connection.execute(query)} for query in (pending, ends, releases)
+    )
+    answered = _last_answers(connection, sites)
+    return {
+        site: (
+            waiting.get(site, 0),
+            *answered.get(site, (None, None)),
+            certificates.get(site),
+            took_part.get(site, 0),
+        )
+        for site in sites
+    }
 
 
 def _last_answers(connection: Connection, sites: Collection[str]) -> dict[str, tuple[datetime, float]]:

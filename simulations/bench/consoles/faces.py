@@ -26,13 +26,13 @@ _PATIENCE_SECONDS = 120.0
 EVIDENCE = "evidence"
 SCREENS = {
     "requests": "/requests",
-    "requests, last page": "/requests?page=1000000",
+    "requests, last page": "/requests?page=2000",
     "requests, by state": "/requests?state=completed&page=3",
     "requests, by site": "/requests?site=site-0007",
     "request": f"/requests/{EVERYONE}",
     EVIDENCE: f"/evidence/{EVERYONE}",
     "sites": "/sites",
-    "sites, last page": "/sites?page=1000000",
+    "sites, last page": "/sites?page=20",
     "log": "/log",
     "overview": "/overview",
 }
@@ -40,7 +40,7 @@ SCREENS = {
 
 OPERATORS = {
     "members": "/members",
-    "members, last page": "/members?page=1000000",
+    "members, last page": "/members?page=20",
     "models": "/models",
     "run": "/models/runs/2026-01-01-run",
     "release": "/models/releases/1",

@@ -212,6 +212,7 @@ def test_sites_come_in_pages_and_by_how_their_names_begin(ledger: Ledger) -> Non
     assert shown(beginning="hospital") == (list(SITES), 2)
     assert shown(reader="hospital-1", size=3) == (["hospital-1"], 1)
     assert shown(reader="hospital-1", beginning="clinic") == ([], 0)
+    assert shown(brief=True)[0] == shown()[0]
     with pytest.raises(InvalidDeletion, match="at most 1000"):
         SiteQuery(size=1001)
     with pytest.raises(InvalidDeletion, match="there is no page 0"):
