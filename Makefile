@@ -103,5 +103,5 @@ $(AUDIT)/.installed: pyproject.toml constraints.txt
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7,<3' 'cyclonedx-bom>=7,<8'
 	$(PYTHON) -m venv --without-pip $(AUDIT)/site
 	$(AUDIT)/bin/python -m pip --python $(AUDIT)/site/bin/python install --quiet --disable-pip-version-check \
-		--constraint constraints.txt '.[certified,postgresql]'
+		--constraint constraints.txt '.[certified,pdf,postgresql]'
 	touch $@
