@@ -17,6 +17,7 @@ _COMMANDS = {
     "renew": "fedmunkey.server.commands.members:renew",
     "invite": "fedmunkey.server.commands.members:invite",
     "members": "fedmunkey.server.commands.members:members",
+    "allow": "fedmunkey.server.commands.members:allow",
     "keys": "fedmunkey.server.commands.keys:keys",
     "revoke": "fedmunkey.server.commands.members:revoke",
     "serve": "fedmunkey.server.commands.serve:serve",

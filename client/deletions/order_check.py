@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, Records, Subject, WholeSite
+from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, Records, Subject
 from fedmunkey.common.errors import InvalidProof
+from fedmunkey.common.proofs.governance.approvals import check_approved, count_persons, signers_of
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
-from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.common.proofs.verification import verify_requester
 
 WHOLE_SITE_SHARE = 0.5
@@ -37,31 +38,26 @@ def check_share(opened: OpenedRequest, taken: Taken, trust: TrustedKeys) -> None
     _, terms = opened.signed()
     if not isinstance(opened.request.target, Records) or not taken.is_nearly_all:
         return
-    names = _officers(opened, terms, trust)
-    if len(names) < trust.officers:
+    persons = count_persons(signers_of(opened, trust)) if terms.requester == OFFICER else 0
+    if persons < trust.officers:
         raise InvalidProof(
             f"too much for too few: with what was erased within {WHOLE_SITE_DAYS} days it takes "
             f"{taken.named + taken.erased} of {taken.held + taken.erased} records, and for more than "
             f"{WHOLE_SITE_SHARE:.0%} of a site {trust.officers} officers must sign, as for the whole of it (forget "
-            f"--save, countersign); {len(names)} did"
+            f"--save, countersign); {persons} did"
         )
 
 
 def check_signer(opened: OpenedRequest, trust: TrustedKeys, *, heard: datetime | None = None) -> RequestTerms:
     """Check that the requester signed exactly what a request says, and return what it signed; raises `InvalidProof`.
 
-    `heard` is when the site hears a request for the first time: keys must be good then, and as many officers must have
-    signed as its file of trusted keys asks for.
+    `heard` is when the site hears a request for the first time: keys must be good then, their holders may ask or
+    approve, and as many officers must have signed as its file of trusted keys asks for.
     """
     envelope, terms = opened.signed()
     verify_requester(envelope, terms, trust, heard=heard)
-    if heard is not None and trust.officers > 1 and isinstance(opened.request.target, WholeSite):
-        names = _officers(opened, terms, trust)
-        if len(names) < trust.officers:
-            raise InvalidProof(
-                f"signed by too few: {trust.officers} officers must ask for everything that this site holds, and "
-                f"{len(names)} did; add the others' signatures with munkey-client countersign"
-            )
+    if heard is not None:
+        check_approved(opened, trust)
     return terms
 
 
@@ -78,7 +74,8 @@ def check_order(
     It decides the first hearing only: a request that the site has carried out before is carried out again, whatever
     time has passed. `opened` is the order's request, `federation` the site's own. Raises `InvalidProof` with a reason
     that begins with what is wrong: unsigned, altered, valid for too long, expired, dated in the future, out of scope,
-    meant for another federation, signed by too few, or what is wrong with a signature or its key. It names no record,
+    meant for another federation, not theirs to sign, filed by nobody, signed by too few, or what is wrong with a
+    signature or its key. It names no record,
     no patient and no request.
     """
     terms = check_signer(opened, trust, heard=now)
@@ -94,11 +91,3 @@ def check_order(
         raise InvalidProof("out of scope: a site may ask only for what it holds itself")
     if not isinstance(target, Subject) and target.site != order.site:
         raise InvalidProof("out of scope: a site must name itself as the place of the records")
-
-
-def _officers(opened: OpenedRequest, terms: RequestTerms, trust: TrustedKeys) -> set[str]:
-    """Return the names of the officers who signed a request whose signatures were checked."""
-    if terms.requester != OFFICER or opened.envelope is None:
-        return set()
-    signed = {signature.key_id for signature in opened.envelope.signatures}
-    return {key.name for key in trust.of(Role.OFFICER) if key.key.key_id in signed}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedmunkey.common.deletions.words import DeletionRequest, Records, Subject, WholeSite
-from fedmunkey.common.errors import InvalidDeletion, count_of
+from fedmunkey.common.deletions.words import DeletionRequest, Records, Subject, Target, WholeSite
+from fedmunkey.common.errors import InvalidDeletion, InvalidProof, count_of
 from fedmunkey.common.proofs.signed_requests import RequestTerms, read_terms
 from fedmunkey.common.proofs.signing.canonical import canonical_json, parse_canonical, read_hex, take
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
@@ -19,7 +20,7 @@ SAVED_BYTES = 4 * 2**20
 
 @dataclass(frozen=True)
 class SavedRequest:
-    """A request for everything, or some records, at one site, and what its signers have signed."""
+    """A request, and what its signers have signed."""
 
     request: DeletionRequest
     terms: RequestTerms
@@ -36,11 +37,7 @@ class SavedRequest:
             document, listed = take(document, what, envelope=dict, references=list)
         envelope = envelope_of(document)
         terms = read_terms(envelope)
-        target = (
-            WholeSite(terms.site)
-            if listed is None
-            else Records(frozenset(read_hex(str(reference), "a reference") for reference in listed), terms.site)
-        )
+        target = _target_of(terms, [read_hex(str(reference), "a reference") for reference in listed or ()])
         request = DeletionRequest(terms.request_id, terms.requester, target, envelope.to_bytes())
         terms.check_describes(request)
         return cls(request, terms)
@@ -48,9 +45,12 @@ class SavedRequest:
     @property
     def words(self) -> str:
         """What signing it does."""
-        everything = isinstance(self.request.target, WholeSite)
+        target = self.request.target
+        who = f"{self.terms.site!r} is" if self.terms.site else "every site that holds it is"
+        if isinstance(target, Subject):
+            return f"{who} to forget one patient"
         return (
-            f"{self.terms.site!r} is to forget {'everything' if everything else count_of(self.terms.count, 'record')}"
+            f"{who} to forget {'everything' if isinstance(target, WholeSite) else count_of(self.terms.count, 'record')}"
         )
 
     @property
@@ -65,18 +65,30 @@ class SavedRequest:
 
 
 def saved_bytes(request: DeletionRequest) -> bytes:
-    """Return a signed request for all, or some records, at one site as a file; raises `InvalidDeletion`."""
+    """Return a signed request as a file; raises `InvalidDeletion` if it is not signed, or names too many records."""
     target = request.target
-    if not request.signature or isinstance(target, Subject) or not target.site:
+    if not request.signature:
         raise InvalidDeletion(
-            "--save is for --everything or records of one --site, signed with --signing-key and --secret; leave it out"
+            "--save is for a request signed with --signing-key and --secret; give both, or leave it out"
         )
     if isinstance(target, WholeSite):
         return request.signature
-    if len(target.references) > MAXIMUM_REFERENCES:
+    named = frozenset({target.reference}) if isinstance(target, Subject) else target.references
+    if len(named) > MAXIMUM_REFERENCES:
         raise InvalidDeletion(f"--save is for at most {MAXIMUM_REFERENCES} records; save several requests")
-    references = sorted(reference.hex() for reference in target.references)
+    references = sorted(reference.hex() for reference in named)
     return canonical_json({"envelope": read_envelope(request.signature).to_document(), "references": references})
+
+
+def _target_of(terms: RequestTerms, references: Sequence[bytes]) -> Target:
+    """Return what a request asks for, by what was signed and the references beside it; raises `InvalidProof`."""
+    if terms.kind == "site":
+        return WholeSite(terms.site)
+    if terms.kind == "subject" and len(references) == 1:
+        return Subject(references[0])
+    if terms.kind == "records" and references:
+        return Records(frozenset(references), terms.site)
+    raise InvalidProof("altered: the file does not hold what its requester signed")
 
 
 def read_saved(path: Path) -> bytes:

@@ -14,9 +14,10 @@ from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.configured import Configuration
 from fedmunkey.common.programs.options import JsonOption
+from fedmunkey.common.proofs.duties import EVERY_DUTY, Duty, duties_of, duty_words
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.common.proofs.signing.statements import write_time
-from fedmunkey.common.proofs.trusted_keys import Role, TrustedKey, TrustedKeys
+from fedmunkey.common.proofs.trusted_keys import Approved, Role, TrustedKey, TrustedKeys
 
 FILE_NAME = "trust.json"
 
@@ -26,6 +27,7 @@ _InOption = Annotated[
 _NamedArgument = Annotated[
     str, typer.Argument(metavar="KEY", help="The key's id, its first 8 digits or more, or its holder's name.")
 ]
+_MAY_HELP = "What the key's holder may do. Repeatable; whoever may do anything may view."
 _DATE = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"]
 
 
@@ -41,7 +43,7 @@ def trust_application(program: str, configuration: Configuration) -> typer.Typer
         Example: {program} trust add hospital-1 hospital-1.pub --role site --in trust.json
         """,
     )
-    for command in (add, show, end, revoke, require):
+    for command in (add, allow, show, end, revoke, require):
         command_help = (command.__doc__ or "").replace("PROGRAM", program)
         app.command(cls=configuration.command(), help=command_help)(command)
     return app
@@ -58,6 +60,7 @@ def add(
     end: Annotated[
         datetime | None, typer.Option("--until", formats=_DATE, help="Trust what is dated before then, UTC.")
     ] = None,
+    may: Annotated[list[Duty] | None, typer.Option(help=f"{_MAY_HELP} Everything by default.")] = None,
 ) -> None:
     """Trust a key. A file that is not there is made; at a site it ends the carrying out of unsigned requests.
 
@@ -68,9 +71,31 @@ def add(
     key = PublicKey.parse(public_key) if is_digits else PublicKey.read(Path(public_key))
     if start is not None and end is not None and end <= start:
         raise InvalidProof("--until is not after --from; a key must be valid for some time")
-    added = TrustedKey(name, role, key, _utc(start), _utc(end))
+    if may and role is Role.LOG:
+        raise InvalidProof("--may is for keys that ask; the log's key signs its heads, leave --may out")
+    duties = duties_of(may) if may else EVERY_DUTY
+    added = TrustedKey(name, role, key, _utc(start), _utc(end), duties=duties)
     TrustedKeys.change(path, lambda keys: keys.add(added))
-    typer.echo(f"{path}: trusts key {key.key_id[:16]} of {name} as {role}")
+    only = "" if duties == EVERY_DUTY else f", which may {duty_words(duties)}"
+    typer.echo(f"{path}: trusts key {key.key_id[:16]} of {name} as {role}{only}")
+
+
+def allow(
+    named: _NamedArgument,
+    may: Annotated[list[Duty], typer.Option(help=_MAY_HELP)],
+    where: _InOption = Path(FILE_NAME),
+) -> None:
+    """Say what the holder of an officer's or a site's key may do from now on: file, approve, or only view.
+
+    Requests that were heard before stay as they are. Where several officers must sign (trust require), one of them has
+    to be able to file, and the others, by other names, to approve.
+
+    Example: PROGRAM trust allow officer-2 --may approve --in trust.json
+    """
+    path = _path(where)
+    duties = duties_of(may)
+    _change(path, lambda keys: keys.allow(named, duties))
+    typer.echo(f"{path}: key {named} may {duty_words(duties)}")
 
 
 def show(where: _InOption = Path(FILE_NAME), as_json: JsonOption = False) -> None:
@@ -79,14 +104,18 @@ def show(where: _InOption = Path(FILE_NAME), as_json: JsonOption = False) -> Non
     Example: PROGRAM trust show --in trust.json
     """
     trusted = TrustedKeys.read(_path(where))
-    documents = [{**key.document(), "key_id": key.key.key_id} for key in trusted.keys]
-    table = command_line.plain_table("name", "role", "key id", "from", "until", "revoked")
+    documents = [
+        {**key.document(), "key_id": key.key.key_id, "may": [duty for duty in Duty if duty in key.duties]}
+        for key in trusted.keys
+    ]
+    table = command_line.plain_table("name", "role", "key id", "from", "until", "revoked", "may")
     for shown in documents:
         times = (shown[time] or "" for time in ("from", "until", "revoked"))
-        table.add_row(shown["name"], shown["role"], shown["key_id"][:16], *times)
+        may = "" if shown["role"] == Role.LOG else ", ".join(shown["may"])
+        table.add_row(shown["name"], shown["role"], shown["key_id"][:16], *times, may)
     command_line.show(documents, as_json, table)
     if trusted.officers > 1 and not as_json:
-        typer.echo(_required(trusted.officers))
+        typer.echo(_required(trusted))
 
 
 def end(
@@ -134,26 +163,36 @@ def revoke(
 def require(
     officers: Annotated[int, typer.Argument(min=1, max=16, help="How many officers, of different names.")],
     where: _InOption = Path(FILE_NAME),
+    approved: Annotated[
+        Approved,
+        typer.Option(
+            "--for", help="What needs them: everything that a site holds, or nearly, or all that the office asks for."
+        ),
+    ] = Approved.SITES,
 ) -> None:
-    """Say how many officers must have signed before this site forgets everything that it holds; 1 by default.
+    """Say how many officers must have signed before everything that a site holds is forgotten; 1 by default.
 
-    With more than one, the site's own signature is not enough either.
+    With more than one, the site's own signature is not enough either; with --for all, nothing that the office asks for
+    is carried out for fewer, whole sites included. One of them may file, the others approve (trust allow). At a site
+    it is that site's own decision; at the coordinator, whoever brings fewer is turned away at once.
 
-    Example: PROGRAM trust require 2 --in trust.json
+    Example: PROGRAM trust require 2 --for all --in trust.json
     """
     path = _path(where)
-    _change(path, lambda keys: keys.require(officers))
-    typer.echo(f"{path}: {_required(officers)}")
+    trusted = _change(path, lambda keys: keys.require(officers, approved))
+    typer.echo(f"{path}: {_required(trusted)}")
 
 
-def _change(path: Path, change: Callable[[TrustedKeys], TrustedKeys]) -> None:
-    """Change a file that is there; raises `InvalidProof` if it is not."""
+def _change(path: Path, change: Callable[[TrustedKeys], TrustedKeys]) -> TrustedKeys:
+    """Change a file that is there, and return what it holds; raises `InvalidProof` if it is not."""
     TrustedKeys.read(path)
-    TrustedKeys.change(path, change)
+    return TrustedKeys.change(path, change)
 
 
-def _required(officers: int) -> str:
-    return f"everything that the site holds is forgotten once officers of {officers} names have signed"
+def _required(trusted: TrustedKeys) -> str:
+    all_of_it = trusted.approved is Approved.ALL
+    what = "what the office asks for is carried out" if all_of_it else "everything that the site holds is forgotten"
+    return f"{what} once officers of {trusted.officers} names have signed"
 
 
 def _path(where: Path) -> Path:

@@ -20,13 +20,16 @@ from typing import Any
 from fedmunkey.common.deletions.limits import is_line
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.private_files import locked_folder, replace_file
+from fedmunkey.common.proofs.duties import EVERY_DUTY, Duty, duties_of
 from fedmunkey.common.proofs.signing.canonical import parse_json, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.signing_key import PublicKey
 from fedmunkey.common.proofs.signing.statements import read_time, write_time
 
 _FILE_BYTES = 16 * 2**20
-_VERSION = 2
+_VERSION = 3
+_FORMER_VERSION = 2
+"""Files that say how many officers must sign for a whole site, and nothing of duties."""
 
 
 class Role(StrEnum):
@@ -40,13 +43,23 @@ class Role(StrEnum):
     """The heads of the coordinator's log."""
 
 
+class Approved(StrEnum):
+    """What needs the signatures of several officers, where more than one is required."""
+
+    SITES = "sites"
+    """Everything that a site holds, or nearly."""
+    ALL = "all"
+    """Whatever the office asks for."""
+
+
 @dataclass(frozen=True)
 class TrustedKey:
     """One key.
 
     `name` is that of the site for `SITE`, otherwise for people only. What the key signs must be dated from `start` to
     before `end`; None is no bound. Nothing that a revoked key signed is believed, whatever its date: whoever stole the
-    key chooses the date. A key that was merely replaced has an `end`: what it signed before stays good.
+    key chooses the date. A key that was merely replaced has an `end`: what it signed before stays good. `duties` are
+    what an officer, or a site that asks, may sign with it.
     """
 
     name: str
@@ -55,6 +68,7 @@ class TrustedKey:
     start: datetime | None = None
     end: datetime | None = None
     revoked: datetime | None = None
+    duties: frozenset[Duty] = EVERY_DUTY
 
     def document(self) -> dict[str, Any]:
         """Return the key as the file has it, JSON-ready."""
@@ -64,6 +78,7 @@ class TrustedKey:
             "role": self.role.value,
             "key": self.key.raw.hex(),
             **{name: None if time is None else write_time(time) for name, time in times.items()},
+            **({} if self.duties == EVERY_DUTY else {"may": sorted(self.duties)}),
         }
 
     def check(self, at: datetime) -> None:
@@ -81,11 +96,13 @@ class TrustedKey:
 class TrustedKeys:
     """Every key of a file, in its order.
 
-    `officers` is how many officers of different names must have signed before a site forgets everything that it holds.
+    `officers` is how many officers of different names must have signed before a site forgets everything that it holds,
+    or, where `approved` says so, before it carries out anything that the office asks for.
     """
 
     keys: tuple[TrustedKey, ...] = ()
     officers: int = 1
+    approved: Approved = Approved.SITES
 
     def of(self, role: Role, name: str | None = None) -> tuple[TrustedKey, ...]:
         """Return the keys of a role, of one name if it is given; revoked ones are among them."""
@@ -149,14 +166,23 @@ class TrustedKeys:
             raise InvalidProof(f"key {found.key.key_id[:16]} of {found.name} is valid only later; end it later")
         return self._with(found, replace(found, end=at))
 
-    def require(self, officers: int) -> TrustedKeys:
-        """Return these with another number of officers; raises `InvalidProof` if fewer are trusted here."""
-        names = {key.name for key in self.of(Role.OFFICER) if key.revoked is None}
+    def require(self, officers: int, approved: Approved = Approved.SITES) -> TrustedKeys:
+        """Return these with another number of officers; raises `InvalidProof` if so few are trusted that none could."""
+        able = [key for key in self.of(Role.OFFICER) if key.revoked is None and key.duties != {Duty.VIEW}]
+        names = {key.name for key in able}
         if not 1 <= officers <= max(1, len(names)):
             raise InvalidProof(
-                f"{officers} officers cannot sign: {len(names)} officers' names are trusted here; add the others first"
+                f"{officers} officers cannot sign: {len(names)} officers' names are trusted here to file or approve; "
+                "add the others first"
             )
-        return replace(self, officers=officers)
+        return replace(self, officers=officers, approved=approved)
+
+    def allow(self, named: str, duties: frozenset[Duty]) -> TrustedKeys:
+        """Return these with other duties of one key; raises `InvalidProof` as `find`, and for a key of the log's."""
+        found = self.find(named)
+        if found.role is Role.LOG:
+            raise InvalidProof(f"key {found.key.key_id[:16]} of {found.name} signs heads of the log and has no duties")
+        return self._with(found, replace(found, duties=duties_of(duties)))
 
     def _with(self, found: TrustedKey, changed: TrustedKey) -> TrustedKeys:
         return replace(self, keys=tuple(changed if key is found else key for key in self.keys))
@@ -185,16 +211,18 @@ class TrustedKeys:
         document = parse_json(data, what)
         if isinstance(document, dict) and "version" not in document:
             # Written while every request needed one signature.
-            document = {"version": _VERSION, "officers": 1, **document}
-        listed, version, officers = take(document, what, keys=list, version=int, officers=int)
-        if version != _VERSION or officers < 1:
+            document = {"version": _FORMER_VERSION, "officers": 1, **document}
+        if isinstance(document, dict) and document.get("version") == _FORMER_VERSION:
+            document = {**document, "version": _VERSION, "approved": Approved.SITES.value}
+        listed, version, officers, approved = take(document, what, keys=list, version=int, officers=int, approved=str)
+        if version != _VERSION or officers < 1 or approved not in set(Approved):
             raise InvalidProof(f"{what} is a file of trusted keys that this version cannot read; upgrade it")
         keys = [_read_key(item, what) for item in listed]
         seen: set[PublicKey] = set()
         for key in keys:
             _check_added(key, seen)
             seen.add(key.key)
-        return cls(tuple(keys), officers)
+        return cls(tuple(keys), officers, Approved(approved))
 
     @classmethod
     def change(cls, path: Path, change: Callable[[TrustedKeys], TrustedKeys]) -> TrustedKeys:
@@ -230,8 +258,13 @@ class TrustedKeys:
 
         For a file that nobody else changes: others are changed with `change`.
         """
-        # A program that does not know the number must not take the file for one without it.
-        head = {} if self.officers == 1 else {"version": _VERSION, "officers": self.officers}
+        # A program that does not know the number, or duties, must not take the file for one without them.
+        plain = self.approved is Approved.SITES and all(key.duties == EVERY_DUTY for key in self.keys)
+        head: dict[str, Any] = {"officers": self.officers, "version": _FORMER_VERSION}
+        if not plain:
+            head |= {"version": _VERSION, "approved": self.approved.value}
+        elif self.officers == 1:
+            head = {}
         lines = json.dumps({**head, "keys": [key.document() for key in self.keys]}, indent=2, ensure_ascii=False)
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -284,9 +317,16 @@ def _unwritable(path: Path, error: OSError) -> InvalidProof:
 
 def _read_key(item: Any, what: str) -> TrustedKey:
     optional = (str, type(None))
+    may: list[Any] = sorted(EVERY_DUTY)
+    if isinstance(item, dict) and "may" in item:
+        may = item["may"] if type(item["may"]) is list else []
+        item = {name: value for name, value in item.items() if name != "may"}
     kinds: dict[str, Any] = {"from": optional, "until": optional, "revoked": optional}
     name, role, key, *times = take(item, f"a key of {what}", name=str, role=str, key=str, **kinds)
     if role not in set(Role):
         raise InvalidProof(f"{role!r} in {what} is no role; write one of {', '.join(Role)}")
+    if not may or any(duty not in set(Duty) for duty in may):
+        raise InvalidProof(f"a key of {what} has what are no duties; write some of {', '.join(Duty)}")
     start, end, revoked = (None if time is None else read_time(time) for time in times)
-    return TrustedKey(name, Role(role), PublicKey.parse(key), start, end, revoked)
+    duties = duties_of(Duty(duty) for duty in may)
+    return TrustedKey(name, Role(role), PublicKey.parse(key), start, end, revoked, duties)

@@ -11,7 +11,9 @@ from rich.table import Table
 from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Move, Records, RequestState, RequestStatus, Subject
 from fedmunkey.common.errors import count_of
+from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
+from fedmunkey.common.proofs.duties import Duty, duty_words
 from fedmunkey.server.ledger.ledger import RegisteredSite
 from fedmunkey.server.ledger.view import Summary
 from fedmunkey.server.members.register import Member
@@ -22,7 +24,7 @@ _REQUEST_NUMBERS = ("answered", "records", "seconds")
 
 def member_table(members: Sequence[Member], now: datetime) -> Table:
     """Return one row for each certificate of a member."""
-    table = command_line.plain_table("name", "role", "state", "joined", "good until", "serial", "reason")
+    table = command_line.plain_table("name", "role", "state", "joined", "good until", "serial", "may", "reason")
     for member in members:
         state = member.state(now)
         table.add_row(
@@ -32,6 +34,7 @@ def member_table(members: Sequence[Member], now: datetime) -> Table:
             show_time(member.joined_at),
             show_time(member.not_after),
             member.serial[:16],
+            "" if member.role is MemberRole.COORDINATOR else duty_words(member.duties),
             member.reason,
         )
     return table
@@ -50,6 +53,7 @@ def member_document(member: Member, now: datetime) -> dict[str, Any]:
         "replaced_at": member.replaced_at.isoformat() if member.replaced_at else None,
         "revoked_at": member.revoked_at.isoformat() if member.revoked_at else None,
         "reason": member.reason,
+        "may": [] if member.role is MemberRole.COORDINATOR else [duty for duty in Duty if duty in member.duties],
     }
 
 

@@ -16,6 +16,7 @@ from fedmunkey.common.identities.invitation import fingerprint
 from fedmunkey.common.identities.member_names import MemberRole
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import JsonOption, takes_options
+from fedmunkey.common.proofs.duties import Duty, duties_of, duty_words
 from fedmunkey.common.settings.addresses import split_address
 from fedmunkey.server.commands import display
 from fedmunkey.server.commands.card_options import CardOptions
@@ -32,6 +33,7 @@ DEFAULT_FOLDER = Path("coordinator")
 FolderOption = Annotated[
     Path, typer.Option("--coordinator-dir", help="The coordinator's folder, which munkey-server init makes.")
 ]
+_MAY = "What the member may do: file, approve, view. Repeatable; whoever may do anything may view."
 DatabaseOption = Annotated[
     str | None,
     typer.Option(
@@ -115,6 +117,7 @@ def invite(
     output: Annotated[Path, typer.Option(help="Where to write the invitation.")],
     role: Annotated[MemberRole, typer.Option(help="As what: site or officer.")] = MemberRole.SITE,
     days: Annotated[float, typer.Option(min=0.001, max=90, help="Days for which it is good.")] = INVITATION_DAYS,
+    may: Annotated[list[Duty] | None, typer.Option(help=f"{_MAY} As it was, or everything, by default.")] = None,
     coordinator_dir: FolderOption = DEFAULT_FOLDER,
     database: DatabaseOption = None,
     as_json: JsonOption = False,
@@ -133,6 +136,8 @@ def invite(
         raise InvalidSetting(f"{output} is there already; name another file with --output")
     with opened_register(folder, database) as register:
         invitation = inviting.invite(folder, register, name, role, joining_address, days)
+        if may:
+            register.allow(name, frozenset(may))
         invitation.write(output)
     until = utc_now() + timedelta(days=days)
     where = f"--site-dir {name}" if role is MemberRole.SITE else "--identity FOLDER"
@@ -148,6 +153,28 @@ def invite(
         as_json,
         f"invitation of {role} {name}: {output}, good once until {until:%Y-%m-%d %H:%M} UTC",
         f"hand it over in secret; there: munkey-client join {output.name} {where}",
+    )
+
+
+def allow(
+    name: Annotated[str, typer.Argument(help="The member's name.", show_default=False)],
+    may: Annotated[list[Duty], typer.Option(help=_MAY)],
+    coordinator_dir: FolderOption = DEFAULT_FOLDER,
+    database: DatabaseOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a member may do from its next call on: file, approve, or only view; the service may be running.
+
+    Whoever may only view is refused where it asks for something, whatever it has signed. What its signing key may do is
+    said where that key is trusted, here and at each site: munkey-server trust allow, munkey-client trust allow.
+
+    Example: munkey-server allow officer-2 --may approve --coordinator-dir coordinator
+    """
+    duties = duties_of(may)
+    with opened_register(CoordinatorFolder(coordinator_dir), database) as register:
+        register.allow(name, duties)
+    command_line.show(
+        {"name": name, "may": [duty for duty in Duty if duty in duties]}, as_json, f"{name} may {duty_words(duties)}"
     )
 
 

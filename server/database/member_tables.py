@@ -11,6 +11,7 @@ from fedmunkey.server.database.tables import NAME_CHARACTERS, Base
 
 SERIAL_CHARACTERS = 40
 ROLE_CHARACTERS = 20
+DUTIES_CHARACTERS = 40
 
 
 class MemberRow(Base):
@@ -34,6 +35,16 @@ class MemberRow(Base):
     replaced_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
     reason: Mapped[str] = mapped_column(Text, server_default="")
+
+
+class MemberDutiesRow(Base):
+    """What a member may do, where that was ever said; one that is not here may do all that its role may."""
+
+    __tablename__ = "member_duties"
+    name: Mapped[str] = mapped_column(String(NAME_CHARACTERS), primary_key=True)
+    # Some of the words of `common.proofs.duties.Duty`, with a space between them.
+    may: Mapped[str] = mapped_column(String(DUTIES_CHARACTERS))
+    changed_at: Mapped[datetime]
 
 
 class InvitationRow(Base):

@@ -14,11 +14,12 @@ from sqlalchemy import Connection, inspect, text
 from fedmunkey.common.deletions.words import Acknowledgement, SiteState
 from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
-from fedmunkey.server.database import log_tables, member_tables  # noqa: F401 (tables of the same database)
+from fedmunkey.server.database import log_tables  # noqa: F401 (tables of the same database)
 from fedmunkey.server.database.connection import SQLITE, have_to_itself
+from fedmunkey.server.database.member_tables import MemberDutiesRow
 from fedmunkey.server.database.tables import AcknowledgementRow, Base, ContributionRow, EventRow, ReleaseRow, RequestRow
 
-SCHEMA_REVISION = "0009"
+SCHEMA_REVISION = "0010"
 """What the tables are that `tables.py`, `log_tables.py` and `member_tables.py` describe."""
 
 _REVISION_TABLE = sa.Table("ledger_revision", Base.metadata, sa.Column("version_num", sa.String(32), primary_key=True))
@@ -101,6 +102,12 @@ def _make_given(connection: Connection) -> None:
     connection.execute(sa.update(releases).values(given_at=releases.c.released_at))
 
 
+def _make_governance(connection: Connection) -> None:
+    """Add what members may do; whoever is not named there may do what its role may, as before."""
+    tables = [Base.metadata.tables[row.__tablename__] for row in (MemberDutiesRow,)]
+    Base.metadata.create_all(connection, tables)
+
+
 def _row_of(former: sa.Row[tuple[object, ...]]) -> dict[str, object]:
     answer = Acknowledgement(
         number=former.number,
@@ -133,5 +140,6 @@ _STEPS: Mapping[str, tuple[str, Callable[[Connection], None]]] = {
     "0006": ("0007", _make_releases),
     "0007": ("0008", _make_list_indexes),
     "0008": ("0009", _make_given),
+    "0009": ("0010", _make_governance),
 }
 """From each older revision, the next one and how it is reached."""

@@ -6,7 +6,6 @@ requests again by itself, and the log lets everybody see what the coordinator ha
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,10 +16,11 @@ from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, R
 from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed, RefusedContributions
 from fedmunkey.common.proofs.certificate import Certificate, FirstHead, LoggedReceipt, LoggedRenewal, LoggedStatement
 from fedmunkey.common.proofs.contributions import Contribution, ReleaseNote
+from fedmunkey.common.proofs.governance.approvals import check_approved
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate
 from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
 from fedmunkey.common.proofs.restored_log import RestoredLog
-from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
+from fedmunkey.common.proofs.signed_requests import OpenedRequest
 from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import envelope_of, read_envelope
@@ -47,28 +47,34 @@ class CoordinatorProofs:
         """Check a request's signature, its time and that it was not altered.
 
         Returns whether it bears a signature, and so goes into the log. Raises `NotAllowed` with the reason. Without
-        trusted keys, a request may be unsigned and its signer is not checked. A signer's key must be good at this time.
+        trusted keys, a request may be unsigned and its signer is not checked. A signer's key must be good at this time,
+        and signers may ask or approve, and be as many, as the coordinator's file of trusted keys says.
         """
         if not self.concerns(request):
             return False
         try:
-            envelope, terms = OpenedRequest.of(request).signed()
+            opened = OpenedRequest.of(request)
+            opened.signed()
             try:
-                self._check_first(envelope, terms, heard=self._clock())
+                self._check_first(opened, heard=self._clock())
             except InvalidProof:
-                if not self._was_lost(request.request_id, hashlib.sha256(envelope.payload).digest()):
+                if not self._was_lost(request.request_id, opened.digest):
                     raise
                 # It was heard before the ledger was restored; who has carried it out gives the same answer again.
-                self._check_first(envelope, terms, heard=None)
+                self._check_first(opened, heard=None)
         except InvalidProof as error:
             raise NotAllowed(f"the request is refused: {error}") from None
         return True
 
-    def _check_first(self, envelope: Envelope, terms: RequestTerms, *, heard: datetime | None) -> None:
+    def _check_first(self, opened: OpenedRequest, *, heard: datetime | None) -> None:
+        envelope, terms = opened.signed()
         if heard is not None:
             terms.check_time(heard)
         if self._keys is not None:
-            verify_requester(envelope, terms, self._keys.read(), heard=heard)
+            trust = self._keys.read()
+            verify_requester(envelope, terms, trust, heard=heard)
+            if heard is not None:
+                check_approved(opened, trust, "a site")
 
     def concerns(self, said: DeletionRequest | Acknowledgement) -> bool:
         """Return whether something has to be checked: without trusted keys, what is not signed is taken as it is."""

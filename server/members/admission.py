@@ -21,7 +21,7 @@ from fedmunkey.common.errors import FedmunkeyError, InvalidIdentity, ServiceUnav
 from fedmunkey.common.service.call_errors import ending
 from fedmunkey.server.connections.together import Together
 from fedmunkey.server.members.certified import Certified, certified_by
-from fedmunkey.server.members.entitlements import Caller, may_call, reads_ledger
+from fedmunkey.server.members.entitlements import ASKING, Caller, may_ask, may_call, reads_ledger
 from fedmunkey.server.members.register import MemberRegister
 from fedmunkey.server.members.turned_away import Cause, Refusal, Refusals
 
@@ -159,8 +159,12 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             fault = await loop.run_in_executor(self._threads, self._register.find_fault, serial)
         if fault is not None:
             return fault
-        judge = partial(may_call, method, message, certified.caller, self._addressed)
-        return await loop.run_in_executor(self._threads, judge) if reads_ledger(method) else judge()
+        judge = partial(self._judge, method, message, certified.caller)
+        reads = reads_ledger(method) or method in ASKING
+        return await loop.run_in_executor(self._threads, judge) if reads else judge()
+
+    def _judge(self, method: str, message: Any, caller: Caller) -> Refusal | None:
+        return may_call(method, message, caller, self._addressed) or may_ask(method, caller, self._register.duties)
 
     def _find_faults(self, serials: Sequence[str]) -> list[Mapping[str, Refusal | None]]:
         return [self._register.find_faults(frozenset(serials))] * len(serials)
@@ -174,14 +178,14 @@ class Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()
-        seen: int | None = None
+        seen: tuple[int, str] | None = None
         while not self._stopped.is_set():
             try:
-                ended = await loop.run_in_executor(self._threads, self._register.count_ended)
+                ended = await loop.run_in_executor(self._threads, self._register.progress)
             except ServiceUnavailable as error:
                 _log.warning("%s", error)
             else:
-                if seen is not None and ended < seen:
+                if seen is not None and (ended[0] < seen[0] or ended[1] < seen[1]):
                     # The ledger went back to a copy.
                     await self._recover()
                 if seen is not None and ended != seen:

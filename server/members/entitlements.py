@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmunkey.common.deletions.words import OFFICER, requester_of
 from fedmunkey.common.identities.member_names import MemberRole
+from fedmunkey.common.proofs.duties import Duty, duty_words
 from fedmunkey.server.members.turned_away import Cause, Refusal
 
 Addressed = Callable[[str, str], tuple[str, bool] | None]
@@ -42,7 +43,7 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | GetLogHead, GetCards | yes | yes | yes |
     | Rotate | no | yes | yes |
 
-    A method that is not in the table is refused.
+    A method that is not in the table is refused. Of those who may ask, some only look: `may_ask`.
     """
     if caller.role not in ROLES.get(method, ()):
         return Refusal(Cause.ROLE, f"{caller.role}s may not call {method}; {_words(method)}")
@@ -64,6 +65,17 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
         case _ if reads_ledger(method):
             return _check_reader(message.request_id, caller, addressed)
     return None
+
+
+def may_ask(method: str, caller: Caller, duties: Callable[[str], frozenset[Duty]]) -> Refusal | None:
+    """Return why a caller may not ask for anything, by the duties of its name, or None if it may or does not ask."""
+    if method not in ASKING or (may := duties(caller.name)) & {Duty.FILE, Duty.APPROVE}:
+        return None
+    return Refusal(
+        Cause.DUTY,
+        f"{caller.role} {caller.name} may only {duty_words(may)} and asks for nothing; munkey-server allow, typed at "
+        "the coordinator, lets it",
+    )
 
 
 ROLES: dict[str, tuple[MemberRole, ...]] = {
@@ -89,6 +101,10 @@ ROLES: dict[str, tuple[MemberRole, ...]] = {
     "GetCertificate": tuple(MemberRole),
     "Rotate": (MemberRole.SITE, MemberRole.OFFICER),
 }
+
+
+ASKING = frozenset({"Submit"})
+"""Calls by which something is asked for."""
 
 
 def _words(method: str) -> str:

@@ -18,7 +18,7 @@ from fedmunkey.common.private_files import read_private, sync_folder
 
 FILE_NAME = "members.journal"
 
-CERTIFICATE, INVITATION = "certificate", "invitation"
+CERTIFICATE, INVITATION, DUTIES = "certificate", "invitation", "duties"
 
 WITHDRAWN = "withdrawn_at"
 """The field of what the ledger has no more: an invitation that ended, a certificate that nobody ever used."""
@@ -26,12 +26,13 @@ WITHDRAWN = "withdrawn_at"
 NEEDED = {
     CERTIFICATE: ("name", "joined_at", "pem"),
     INVITATION: ("name", "role", "invited_at", "expires_at"),
+    DUTIES: ("may", "changed_at"),
 }
 """The fields without which a row cannot be made again."""
 
 
 class Entry(NamedTuple):
-    """A certificate, by its serial, or an invitation, by its token's hash in hexadecimal."""
+    """A certificate by its serial, an invitation by its token's hash in hexadecimal, or duties by a member's name."""
 
     kind: str
     key: str

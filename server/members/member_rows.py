@@ -16,8 +16,16 @@ from fedmunkey.common.errors import InvalidIdentity
 from fedmunkey.common.identities.identity import certificate_pem, parse_certificate
 from fedmunkey.common.identities.member_keys import public_bytes
 from fedmunkey.common.identities.member_names import member_of
-from fedmunkey.server.database.member_tables import InvitationRow, MemberRow
-from fedmunkey.server.members.member_journal import CERTIFICATE, INVITATION, WITHDRAWN, Entry, States, changes_between
+from fedmunkey.server.database.member_tables import InvitationRow, MemberDutiesRow, MemberRow
+from fedmunkey.server.members.member_journal import (
+    CERTIFICATE,
+    DUTIES,
+    INVITATION,
+    WITHDRAWN,
+    Entry,
+    States,
+    changes_between,
+)
 
 _TIMES = ("used_at", "replaced_at", "revoked_at")
 _AT_ONCE = 500
@@ -48,6 +56,8 @@ def read_marks(connection: Connection) -> dict[Entry, tuple[Any, ...]]:
         marks[Entry(CERTIFICATE, row[0])] = tuple(row[1:])
     for row in connection.exec_driver_sql("SELECT token_hash, used_for FROM invitations"):
         marks[Entry(INVITATION, bytes(row[0]).hex())] = tuple(row[1:])
+    for row in connection.exec_driver_sql("SELECT name, may, changed_at FROM member_duties"):
+        marks[Entry(DUTIES, row[0])] = tuple(row[1:])
     return marks
 
 
@@ -70,6 +80,9 @@ def read_states(connection: Connection, only: Collection[Entry] | None = None) -
     changing = [InvitationRow.token_hash, InvitationRow.used_for]
     for row in _rows(connection, select(*changing), InvitationRow.token_hash, _hashes(_keys(only, INVITATION))):
         states[Entry(INVITATION, row.token_hash.hex())] = {} if row.used_for is None else {"used_for": row.used_for}
+    of_members: Select[Any] = select(MemberDutiesRow.__table__)
+    for row in _rows(connection, of_members, MemberDutiesRow.name, _keys(only, DUTIES)):
+        states[Entry(DUTIES, row.name)] = {"may": row.may, "changed_at": row.changed_at.isoformat()}
     return states
 
 
@@ -114,8 +127,7 @@ def give_back(connection: Connection, kept: States) -> dict[str, list[str]]:
     lost: dict[str, list[str]] = defaultdict(list)
     for entry, fields in kept.items():
         rows = present.get(entry)
-        change = _give_back_certificate if entry.kind == CERTIFICATE else _give_back_invitation
-        name, words = change(connection, entry.key, rows, fields)
+        name, words = _GIVE_BACK[entry.kind](connection, entry.key, rows, fields)
         lost[name] += words
     for name, words in lost.items():
         if words:
@@ -176,6 +188,21 @@ def _give_back_invitation(
         connection.execute(delete(InvitationRow).where(InvitationRow.token_hash == key))
     ended = used is not None or WITHDRAWN in kept
     return kept["name"], ["an invitation is good no more"] if ended else []
+
+
+def _give_back_duties(
+    connection: Connection, name: str, present: Mapping[str, str] | None, kept: Mapping[str, str]
+) -> tuple[str, list[str]]:
+    """Of two changes of what a member may do the later one counts."""
+    if present is not None and _time(present["changed_at"]) >= _time(kept["changed_at"]):
+        return name, []
+    connection.execute(delete(MemberDutiesRow).where(MemberDutiesRow.name == name))
+    values = {"name": name, "may": kept["may"], "changed_at": _time(kept["changed_at"])}
+    connection.execute(insert(MemberDutiesRow).values(values))
+    return name, [f"it may {', '.join(kept['may'].split())}"]
+
+
+_GIVE_BACK = {CERTIFICATE: _give_back_certificate, INVITATION: _give_back_invitation, DUTIES: _give_back_duties}
 
 
 def _leave_one(connection: Connection, name: str) -> None:

@@ -25,8 +25,9 @@ from fedmunkey.common.identities.identity import parse_certificate
 from fedmunkey.common.identities.invitation import TOKEN_BYTES, new_token, token_hash
 from fedmunkey.common.identities.member_keys import public_bytes
 from fedmunkey.common.identities.member_names import COORDINATOR, MemberRole, check_member_name, member_of
+from fedmunkey.common.proofs.duties import EVERY_DUTY, Duty, duties_of
 from fedmunkey.server.database.connection import have_to_itself
-from fedmunkey.server.database.member_tables import InvitationRow, MemberRow
+from fedmunkey.server.database.member_tables import InvitationRow, MemberDutiesRow, MemberRow
 from fedmunkey.server.database.pairs import AmongQuery
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.member_journal import MemberJournal, changes_between
@@ -53,7 +54,7 @@ class Member:
     """One certificate of a member.
 
     Serial and fingerprint are hexadecimal. It is good from `joined_at` to `not_after`, and not `in_use` while it waits
-    to take the place of another.
+    to take the place of another. `duties` are what the member may do, with any of its certificates.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Member:
     replaced_at: datetime | None
     revoked_at: datetime | None
     reason: str
+    duties: frozenset[Duty] = EVERY_DUTY
 
     def state(self, now: datetime) -> str:
         """Return what has become of the certificate, in one word."""
@@ -205,6 +207,26 @@ class MemberRegister:
                 raise InvalidIdentity(f"there is no member {name!r}; munkey-server members lists those that are")
         return shut_out
 
+    def allow(self, name: str, duties: frozenset[Duty]) -> None:
+        """Say what a member may do from now on; raises `InvalidIdentity` if there is none, or it is the coordinator."""
+        with self._writing() as connection:
+            known = connection.execute(select(MemberRow.role).where(MemberRow.name == name)).scalars().all()
+            invited = select(InvitationRow.role).where(InvitationRow.name == name)
+            known = known or connection.execute(invited).scalars().all()
+            if not known:
+                raise InvalidIdentity(f"there is no member {name!r}; munkey-server members lists those that are")
+            if MemberRole.COORDINATOR in known:
+                raise InvalidIdentity(f"{name!r} asks for nothing, so it has no duties; name an officer or a site")
+            connection.execute(delete(MemberDutiesRow).where(MemberDutiesRow.name == name))
+            may = " ".join(duty for duty in Duty if duty in duties_of(duties))
+            connection.execute(insert(MemberDutiesRow).values(name=name, may=may, changed_at=self._clock()))
+
+    def duties(self, name: str) -> frozenset[Duty]:
+        """Return what a member may do; everything that its role may, where nothing else was said."""
+        with self._reading() as connection:
+            may = connection.scalar(select(MemberDutiesRow.may).where(MemberDutiesRow.name == name))
+        return _read_duties(may)
+
     def find_fault(self, serial: str) -> Refusal | None:
         """Return what is wrong with the certificate with a serial, or None if it is good.
 
@@ -251,11 +273,13 @@ class MemberRegister:
         good = ("in use", "waiting")
         return tuple(sorted({found.name for found in self.list() if found.role is role and found.state(now) in good}))
 
-    def count_ended(self) -> int:
-        """Return how many certificates were revoked or replaced so far; it never gets smaller."""
+    def progress(self) -> tuple[int, str]:
+        """Return how many certificates were revoked or replaced, and when duties last changed: neither goes back."""
         with self._reading() as connection:
             ended = or_(MemberRow.revoked_at.is_not(None), MemberRow.replaced_at.is_not(None))
-            return connection.scalar(select(func.count()).select_from(MemberRow).where(ended)) or 0
+            count = connection.scalar(select(func.count()).select_from(MemberRow).where(ended)) or 0
+            changed = connection.scalar(select(func.max(MemberDutiesRow.changed_at)))
+            return count, "" if changed is None else changed.isoformat()
 
     def list(self) -> tuple[Member, ...]:
         """Return every certificate, by name and then by age."""
@@ -263,6 +287,8 @@ class MemberRegister:
             rows = connection.execute(
                 select(MemberRow.__table__).order_by(MemberRow.name, MemberRow.joined_at, MemberRow.serial)
             )
+            said = select(MemberDutiesRow.name, MemberDutiesRow.may)
+            duties = {row.name: row.may for row in connection.execute(said)}
             return tuple(
                 Member(
                     row.name,
@@ -275,6 +301,7 @@ class MemberRegister:
                     row.replaced_at,
                     row.revoked_at,
                     row.reason,
+                    _read_duties(duties.get(row.name)),
                 )
                 for row in rows
             )
@@ -334,6 +361,13 @@ class MemberRegister:
         with _explained(), writing.connect() as connection, connection.begin():
             have_to_itself(connection)
             yield connection
+
+
+def _read_duties(may: str | None) -> frozenset[Duty]:
+    """Return the duties that a row names; one that cannot be read leaves its member to look."""
+    if may is None:
+        return EVERY_DUTY
+    return duties_of(Duty(word) for word in may.split() if word in set(Duty))
 
 
 @contextmanager

@@ -23,6 +23,8 @@ class Cause(StrEnum):
     EXPIRED = "expired"
     ROLE = "role"
     """Members of this role may not make this call."""
+    DUTY = "duty"
+    """The member only looks."""
     NAME = "name"
     """The call is about another member, or about a request of others."""
 

@@ -75,13 +75,51 @@ def test_file_that_is_no_request_is_one_line(run: Run, federation: Federation, c
     assert run("countersign", file, "--signing-key", federation.path / "officer.pem", "--yes").error
 
 
-def test_only_everything_is_saved(run: Run, federation: Federation) -> None:
+def test_only_what_is_signed_is_saved(run: Run, federation: Federation) -> None:
     file = federation.path / "request.json"
+    secret = ["--secret", federation.path / "federation.secret", "--service", federation.service]
 
-    error = run(*federation.officer, "--subject", "scan-patient-1", "--save", file).error
+    error = run("forget", "--as", "officer", "--subject", "scan-patient-1", *secret, "--save", file).error
 
-    assert "--save is for --everything" in error
+    assert "--save is for a request signed" in error
     assert not file.exists()
+
+
+def test_patient_is_forgotten_once_another_has_approved_where_all_needs_that(
+    run: Run, federation: Federation, saved: Path
+) -> None:
+    assert saved.exists()
+    both, file = ["require", 2, "--for", "all"], federation.path / "patient.json"
+    assert "what the office asks for is carried out" in run("trust", *both, "--in", federation.path / SITE).out
+    run("trust", *both, "--in", federation.path)
+    patient = ["--subject", "scan-patient-1"]
+
+    assert "2 officers must ask for anything" in run(*federation.officer, *patient).error
+    assert not federation.ledger.page().statuses
+    assert run(*federation.officer, *patient, "--save", file, "--request-id", "r-7").code == 0
+    signed = run(
+        "countersign", file, "--signing-key", federation.path / "second.pem", "--service", federation.service, "--yes"
+    )
+    assert "every site that holds it is to forget one patient" in signed.out, signed.err
+    (erased,) = run("catch-up", "--site-dir", federation.path / SITE, "--service", federation.service, "--json").json
+    assert erased["state"] == "erased"
+
+
+def test_who_may_only_approve_files_nothing_and_who_may_only_look_signs_nothing(
+    run: Run, federation: Federation, saved: Path
+) -> None:
+    assert saved.exists()
+    second = ["--signing-key", federation.path / "second.pem"]
+    office = [word if word != federation.path / "officer.pem" else second[1] for word in federation.officer]
+    where = ["--in", federation.path]
+
+    assert "may approve, view" in run("trust", "allow", "officer-2", "--may", "approve", *where).out
+    assert "filed by nobody" in run(*office, "--subject", "scan-patient-1").error
+    assert "may view" in run("trust", "allow", "officer-2", "--may", "view", *where).out
+    refused = run("countersign", saved, *second, "--service", federation.service, "--yes").error
+    assert "not theirs to sign" in refused
+    assert "may only view" in refused
+    assert not federation.ledger.page().statuses
 
 
 def test_second_officer_signs_for_nearly_all_records(run: Run, federation: Federation, saved: Path) -> None:

@@ -28,6 +28,7 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.errors import InvalidDeletion
 from fedmunkey.common.identities import Identity, MemberRole
 from fedmunkey.common.privacy.guarantees import Guarantee
+from fedmunkey.common.proofs.duties import Duty
 from fedmunkey.common.service.channel import DeletionChannel
 from fedmunkey.protos import deletion_pb2
 from fedmunkey.server.members.entitlements import Caller, may_call
@@ -114,6 +115,27 @@ def test_officers_request_is_read_by_the_sites_that_it_addresses(federation: Fed
         assert channel.get("request-1").request.request_id == "request-1"
     with federation.refused(federation.site, "neither asked", Cause.NAME) as channel:
         channel.get("request-2")
+
+
+@pytest.mark.parametrize(("name", "asking"), [(FIRST_OFFICER, OFFICER), (SITE, SITE)])
+def test_member_that_may_only_look_asks_for_nothing_from_its_next_call_on(
+    federation: Federation, name: str, asking: str
+) -> None:
+    identity = federation.officer if name == FIRST_OFFICER else federation.site
+    wanted = DeletionRequest("request-1", asking, Subject(bytes(32)))
+    with federation.coordinator.channel(identity) as channel:
+        channel.submit(wanted)
+    federation.coordinator.register.allow(name, frozenset({Duty.VIEW}))
+
+    with federation.refused(identity, "may only view and asks for nothing", Cause.DUTY) as channel:
+        channel.submit(replace(wanted, request_id="request-2"))
+    with federation.coordinator.channel(identity) as channel:
+        assert [found.request_id for found in channel.find(RequestQuery(asking)).requests] == ["request-1"]
+        if asking == SITE:
+            assert [order.request.request_id for order in channel.watch(SITE, 0)] == ["request-1"]
+    federation.coordinator.register.allow(name, frozenset({Duty.APPROVE}))
+    with federation.coordinator.channel(identity) as channel:
+        channel.submit(replace(wanted, request_id="request-2"))
 
 
 def test_everybody_lists_and_follows_what_is_theirs_to_read(federation: Federation) -> None:

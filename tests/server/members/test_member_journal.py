@@ -14,7 +14,8 @@ from sqlalchemy import Engine, delete, insert, select
 
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
 from fedmunkey.common.identities import MemberRole
-from fedmunkey.server.database.member_tables import InvitationRow, MemberRow
+from fedmunkey.common.proofs.duties import EVERY_DUTY, Duty
+from fedmunkey.server.database.member_tables import InvitationRow, MemberDutiesRow, MemberRow
 from fedmunkey.server.ledger.ledger import Ledger
 from fedmunkey.server.members.authority import CertificateAuthority
 from fedmunkey.server.members.member_journal import CERTIFICATE, Entry, MemberJournal
@@ -23,7 +24,7 @@ from fedmunkey.server.members.turned_away import Cause
 from tests.coordinator import OTHER, SITE, fresh_key
 
 NOON = datetime(2025, 5, 17, 12, tzinfo=UTC)
-TABLES = (MemberRow, InvitationRow)
+TABLES = (MemberRow, InvitationRow, MemberDutiesRow)
 
 
 class Kept:
@@ -251,3 +252,24 @@ def test_services_of_one_folder_write_whole_lines_at_the_same_moment(database: s
 
     states = MemberJournal(tmp_path / "members.journal").read()
     assert {entry.key for entry in states if entry.kind == CERTIFICATE} == serials
+
+
+def test_what_a_member_may_do_is_as_it_was_last_said(kept: Kept) -> None:
+    kept.join()
+    assert kept.one.duties(SITE) == EVERY_DUTY
+    kept.one.allow(SITE, frozenset({Duty.FILE}))
+    kept.copy()
+    kept.now += timedelta(minutes=1)
+    kept.two.allow(SITE, frozenset({Duty.VIEW}))
+
+    kept.put_back()
+    assert kept.one.duties(SITE) == {Duty.FILE, Duty.VIEW}
+    assert kept.one.recover() == {SITE: ["it may view"]}
+
+    assert kept.one.duties(SITE) == {Duty.VIEW}
+    assert kept.two.recover() == {}
+
+
+def test_stranger_and_the_coordinator_have_no_duties(kept: Kept) -> None:
+    with pytest.raises(InvalidIdentity, match="no member 'nobody'"):
+        kept.one.allow("nobody", frozenset({Duty.VIEW}))
