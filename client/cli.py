@@ -40,6 +40,24 @@ _COMMANDS = {
 _WITHOUT_FILE = {"secret", "verify"}
 """What has nothing to do with a site's folder or its coordinator."""
 
+_HOLD = {
+    "place": "fedmunkey.client.commands.instructions:place_hold",
+    "release": "fedmunkey.client.commands.instructions:release_hold",
+    "list": "fedmunkey.client.commands.instructions:list_holds",
+}
+_HOLD_HELP = """Legal holds: what must not be erased, whoever asks, until an officer who may approve releases it.
+
+Example: munkey-client hold list --identity officer --service coordinator.example.org:9440
+"""
+_OPT_OUT = {
+    "add": "fedmunkey.client.commands.instructions:add_opt_out",
+    "end": "fedmunkey.client.commands.instructions:end_opt_out",
+    "list": "fedmunkey.client.commands.instructions:list_opt_outs",
+}
+_OPT_OUT_HELP = """The opt-out list: what no round, import or export of any site uses.
+
+Example: munkey-client opt-out list --identity officer --service coordinator.example.org:9440
+"""
 _CARD = {
     "show": "fedmunkey.client.commands.card:show",
     "accept": "fedmunkey.client.commands.card:accept",
@@ -61,6 +79,10 @@ app.add_typer(trust_application("munkey-client", SITE), name="trust")
 app.add_typer(
     command_line.application(_CARD_HELP, lazy_group(_CARD, kinds=dict.fromkeys(_CARD, SITE.command()))), name="card"
 )
+
+for _name, _commands, _help in (("hold", _HOLD, _HOLD_HELP), ("opt-out", _OPT_OUT, _OPT_OUT_HELP)):
+    _group = lazy_group(_commands, kinds=dict.fromkeys(_commands, SITE.command()))
+    app.add_typer(command_line.application(_help, _group), name=_name)
 
 
 def main() -> None:

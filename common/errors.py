@@ -10,6 +10,7 @@
     │   ├── InvalidDeletion
     │   │   ├── IllegalMove     a deletion's state cannot follow the one before
     │   │   ├── NotAllowed      the requester may not ask for this
+    │   │   │   └── DeletionHeld   a legal hold is on what was asked for
     │   │   ├── RefusedContributions   sites' parts in a release are not what they should be
     │   │   ├── UnknownDeletion there is no such request, order or site
     │   │   └── DeletionConflict   the ledger says otherwise already
@@ -29,7 +30,7 @@ exit with `EXIT_CODE`. What foreign libraries raise becomes one of them in `comm
 `common.service.wire.writing` (protobuf) and where the ledger's database is used (SQLAlchemy).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 EXIT_CODE = 2
@@ -85,6 +86,24 @@ class IllegalMove(InvalidDeletion):
 
 class NotAllowed(InvalidDeletion):
     """The requester may not ask for this."""
+
+
+class DeletionHeld(NotAllowed):
+    """A legal hold is on what a request names, so it was not entered.
+
+    `holds` has the digests of the holds, `names` what they are called; `receipt` is the envelope that the coordinator
+    has signed about it, empty where it keeps no log.
+    """
+
+    def __init__(self, holds: tuple[bytes, ...], names: Collection[str] = (), receipt: bytes = b"") -> None:
+        said = ", ".join(repr(name) for name in names) or ", ".join(digest.hex()[:16] for digest in holds)
+        super().__init__(
+            f"held: the legal hold {said} is on what was asked for, so nothing was entered and nothing is erased; ask "
+            "again once it is released (munkey-client hold release)"
+        )
+        self.holds = holds
+        self.names = tuple(names)
+        self.receipt = receipt
 
 
 class RefusedContributions(InvalidDeletion):

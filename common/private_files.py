@@ -108,3 +108,26 @@ def sync_folder(folder: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def append_line(path: Path, content: bytes) -> None:
+    """Append whole lines to a file that only its owner can use, all or nothing, and bring them to the disk.
+
+    Safe for threads and processes that append at the same time. What a crash has left behind the last whole line is
+    removed: it was never counted. Raises `OSError`; the file is then as it was.
+    """
+    new = not path.exists()
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        whole = file.read().rfind(b"\n") + 1
+        file.truncate(whole)
+        file.seek(whole)
+        try:
+            while content:
+                content = content[file.write(content) :]
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(whole)
+            raise
+    if new:
+        sync_folder(path.parent)

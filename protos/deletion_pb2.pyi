@@ -135,10 +135,16 @@ class SubmitRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[DeletionRequest, _Mapping]] = ...) -> None: ...
 
 class SubmitResponse(_message.Message):
-    __slots__ = ("status",)
+    __slots__ = ("status", "blocked", "holds", "hold_names")
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    BLOCKED_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
+    HOLD_NAMES_FIELD_NUMBER: _ClassVar[int]
     status: RequestStatus
-    def __init__(self, status: _Optional[_Union[RequestStatus, _Mapping]] = ...) -> None: ...
+    blocked: bytes
+    holds: _containers.RepeatedScalarFieldContainer[bytes]
+    hold_names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, status: _Optional[_Union[RequestStatus, _Mapping]] = ..., blocked: _Optional[bytes] = ..., holds: _Optional[_Iterable[bytes]] = ..., hold_names: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetRequest(_message.Message):
     __slots__ = ("request_id",)
@@ -548,3 +554,35 @@ class GetOverviewResponse(_message.Message):
     states: _containers.RepeatedCompositeFieldContainer[StateCount]
     weeks: _containers.RepeatedCompositeFieldContainer[WeekCount]
     def __init__(self, states: _Optional[_Iterable[_Union[StateCount, _Mapping]]] = ..., weeks: _Optional[_Iterable[_Union[WeekCount, _Mapping]]] = ...) -> None: ...
+
+class InstructRequest(_message.Message):
+    __slots__ = ("document",)
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    document: bytes
+    def __init__(self, document: _Optional[bytes] = ...) -> None: ...
+
+class InstructResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetInstructionsRequest(_message.Message):
+    __slots__ = ("after", "digest")
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    digest: bytes
+    def __init__(self, after: _Optional[int] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class NumberedInstruction(_message.Message):
+    __slots__ = ("number", "document")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    document: bytes
+    def __init__(self, number: _Optional[int] = ..., document: _Optional[bytes] = ...) -> None: ...
+
+class GetInstructionsResponse(_message.Message):
+    __slots__ = ("instructions",)
+    INSTRUCTIONS_FIELD_NUMBER: _ClassVar[int]
+    instructions: _containers.RepeatedCompositeFieldContainer[NumberedInstruction]
+    def __init__(self, instructions: _Optional[_Iterable[_Union[NumberedInstruction, _Mapping]]] = ...) -> None: ...

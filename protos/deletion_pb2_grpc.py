@@ -124,6 +124,16 @@ class DeletionStub(object):
                 request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.ListSitesRequest.SerializeToString,
                 response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.ListSitesResponse.FromString,
                 _registered_method=True)
+        self.Instruct = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/Instruct',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.InstructRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.InstructResponse.FromString,
+                _registered_method=True)
+        self.GetInstructions = channel.unary_unary(
+                '/fedmunkey.deletion.v1.Deletion/GetInstructions',
+                request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetInstructionsRequest.SerializeToString,
+                response_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetInstructionsResponse.FromString,
+                _registered_method=True)
         self.GetOverview = channel.unary_unary(
                 '/fedmunkey.deletion.v1.Deletion/GetOverview',
                 request_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetOverviewRequest.SerializeToString,
@@ -262,6 +272,20 @@ class DeletionServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Instruct(self, request, context):
+        """A signed instruction: a legal hold, an opt-out, or the end of one. One that is known changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetInstructions(self, request, context):
+        """Instructions behind a number, oldest first, some at a time; none is left when none comes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetOverview(self, request, context):
         """How many of a reader's requests are open, late and done in time, and the weeks before.
         """
@@ -361,6 +385,16 @@ def add_DeletionServicer_to_server(servicer, server):
                     servicer.ListSites,
                     request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.ListSitesRequest.FromString,
                     response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.ListSitesResponse.SerializeToString,
+            ),
+            'Instruct': grpc.unary_unary_rpc_method_handler(
+                    servicer.Instruct,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.InstructRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.InstructResponse.SerializeToString,
+            ),
+            'GetInstructions': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetInstructions,
+                    request_deserializer=fedmunkey_dot_protos_dot_deletion__pb2.GetInstructionsRequest.FromString,
+                    response_serializer=fedmunkey_dot_protos_dot_deletion__pb2.GetInstructionsResponse.SerializeToString,
             ),
             'GetOverview': grpc.unary_unary_rpc_method_handler(
                     servicer.GetOverview,
@@ -854,6 +888,60 @@ class Deletion(object):
             '/fedmunkey.deletion.v1.Deletion/ListSites',
             fedmunkey_dot_protos_dot_deletion__pb2.ListSitesRequest.SerializeToString,
             fedmunkey_dot_protos_dot_deletion__pb2.ListSitesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Instruct(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/Instruct',
+            fedmunkey_dot_protos_dot_deletion__pb2.InstructRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.InstructResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInstructions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/fedmunkey.deletion.v1.Deletion/GetInstructions',
+            fedmunkey_dot_protos_dot_deletion__pb2.GetInstructionsRequest.SerializeToString,
+            fedmunkey_dot_protos_dot_deletion__pb2.GetInstructionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,4 +1,4 @@
-"""`munkey-client countersign`: another officer signs a request for everything, or nearly all, that a site holds."""
+"""`munkey-client countersign`: another officer signs a saved request."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedmunkey.client.commands.blocked import blocks_shown
 from fedmunkey.client.commands.options import DEFAULT_SERVICE, IdentityOption, ServiceOption
 from fedmunkey.client.deletions.saved_requests import SavedRequest, read_saved, saved_bytes
 from fedmunkey.client.key_store.disk_errors import faults_explained
@@ -33,11 +34,11 @@ def countersign(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether it is meant.")] = False,
 ) -> None:
-    """Add a signature to a saved request for everything, or for records, that a site holds, and ask for it.
+    """Add a signature to a saved request, and ask for it.
 
     With --save it also signs what munkey-server restored has written, that the log was restored from a copy.
 
-    For sites that want several officers to agree (munkey-client trust require).
+    For sites and federations that want several officers to agree (trust require).
 
     Example: munkey-client countersign request.json --signing-key second.pem --service 127.0.0.1:9440
     """
@@ -52,7 +53,8 @@ def countersign(
     if save is not None:
         save_request(save, signed)
         return
-    with DeletionChannel(service, identity=None if identity is None else Identity.read(identity)) as channel:
+    shown = None if identity is None else Identity.read(identity)
+    with blocks_shown(), DeletionChannel(service, identity=shown) as channel:
         status = channel.submit(signed)
     typer.echo(f"request {name!r} is {status.state}: {what}; munkey-client certificate has the answer")
 

@@ -88,6 +88,8 @@ def enrol(
             f"{count_of(len(rows), 'record')} ({', '.join(found.rows[rows[:3]])}{', ...' * (len(rows) > 3)}): "
             f"{WORDS[notice]}"
         )
+    if enrolled.opted_out:
+        typer.echo(f"{enrolled.opted_out} left out: they or their subjects are on the federation's opt-out list")
     if enrolled.refused:
         typer.echo(
             f"{enrolled.refused} refused: they or their subjects were deleted, or may have been, with the whole site; "

@@ -13,6 +13,7 @@ import click
 import typer
 from rich.progress import Progress
 
+from fedmunkey.client.commands.blocked import blocks_shown
 from fedmunkey.client.commands.countersign import save_request
 from fedmunkey.client.commands.display import progress_bars
 from fedmunkey.client.commands.named_ids import (
@@ -109,7 +110,8 @@ def forget(
 ) -> None:
     """Ask for records, a patient or a whole site to be forgotten, and show what became of it.
 
-    Exit code 0: something was erased, none refused or is missing; 3: none holds it; 4: in part; 5: refused; 6: pending.
+    Exit code 0: something was erased, none refused or is missing; 3: none holds it; 4: in part; 5: refused; 6: pending;
+    7: a legal hold is on it.
 
     A site asks for what it holds itself: --site-dir, and signs with the key in its folder.
     The data-protection officer asks for anything, anywhere, from any machine: --as officer, --signing-key and --secret.
@@ -129,7 +131,7 @@ def forget(
     if save is not None:
         save_request(save, asker.sign(request, utc_now(), valid_days))
         return
-    with DeletionChannel(service, identity=shown) as channel:
+    with blocks_shown(as_json=as_json), DeletionChannel(service, identity=shown) as channel:
         sign = partial(sign_for, channel, asker, days=valid_days, again=request_id is not None)
         statuses = _ask_and_wait(channel, request, sign, wait, quiet=as_json)
     _show(request, statuses, service, as_json, secured=shown is not None)

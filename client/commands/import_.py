@@ -131,5 +131,5 @@ def import_(
     if report is not None:
         write_report(report, result.refusals)
     show(result, as_json=options.as_json)
-    if any(refusal.reason is not Reason.DELETED for refusal in result.refusals):
+    if any(refusal.reason not in (Reason.DELETED, Reason.OPTED_OUT) for refusal in result.refusals):
         raise typer.Exit(_SOME_REFUSED)

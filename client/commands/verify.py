@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,10 @@ from fedmunkey.common.deletions.words import Records, Subject
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.proofs import certificate_words
+from fedmunkey.common.proofs.governance.blocks import Block, verify_block
 from fedmunkey.common.proofs.signed_requests import target_digest
+from fedmunkey.common.proofs.signing.statements import read_envelope, write_time
+from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.common.proofs.verification import Verified
 from fedmunkey.common.proofs.verify_certificate import lines, read_and_verify
 
@@ -46,6 +50,8 @@ def verify(
 ) -> None:
     """Check a certificate with the public keys only, and say what it proves and what it does not.
 
+    The receipt of a block, which munkey-client forget has left where a legal hold was on something, is checked as well.
+
     With --secret and a patient's id, or the ids of all records that were named, it also says whether it is about them.
     Without --require-erased, exit code 0 says that the certificate holds, whatever became of the request; one that is
     incomplete, for the receipt of a site is missing, ends with 4. With it, the exit code is that of munkey-client
@@ -60,6 +66,14 @@ def verify(
         raise InvalidProof(
             "whom it is about is checked with --secret and one of --subject, --subject-file, --record, --records-file"
         )
+    if (block := _find_block(file)) is not None:
+        if secret is not None or require_erased:
+            raise InvalidProof(
+                f"{file} is the receipt of a block: it names nobody, and nothing was erased; leave --secret "
+                "and --require-erased out"
+            )
+        _show_block(block, TrustedKeys.read(keys), as_json=as_json)
+        return
     named_subject, named_records = read_subject(subject, subject_file), read_records(record, records_file)
     verified, trusted = read_and_verify(file, keys)
     named = secret is not None
@@ -74,6 +88,28 @@ def verify(
             typer.echo(f"\nIt is about the {'patient' if named_subject is not None else 'records'} that you named.")
     if require_erased or verified.silent:
         raise typer.Exit(verified.outcome)
+
+
+def _find_block(path: Path) -> bytes | None:
+    """Return what a file holds if that is the receipt of a block, whoever signed it; None for anything else."""
+    with suppress(InvalidProof, OSError):
+        data = path.read_bytes()
+        Block.of(read_envelope(data))
+        return data
+    return None
+
+
+def _show_block(data: bytes, trusted: TrustedKeys, *, as_json: bool) -> None:
+    block = verify_block(data, trusted)
+    holds = [digest.hex() for digest in block.holds]
+    time = write_time(block.time)
+    command_line.show(
+        {"request_id": block.request_id, "request": block.request.hex(), "blocked": time, "holds": holds},
+        as_json,
+        f"The receipt holds. The coordinator kept request {block.request_id} out on {time}: nothing was erased",
+        *(f"legal hold {digest}" for digest in holds),
+        "Not proved: that the hold was given by who may (munkey-client hold list shows who signed it)",
+    )
 
 
 def _check_named(verified: Verified, secret: FederationSecret, subject: str | None, records: list[str]) -> None:

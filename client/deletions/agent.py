@@ -69,6 +69,8 @@ class Answering:
         for _ in orders:
             hit(Failpoint.APPLY_RECEIVED)
         if orders:
+            # A hold that was placed while the orders were on their way keeps what it names.
+            self._proofs.hear_instructions(self._service)
             # Before, so that no answer is given while it is there.
             SiteFolder(self._store.path.parent).remove_contact_sheet()
         try:
@@ -165,6 +167,7 @@ def catch_up(
     else:
         answering.give()
         applied = [answer for together in lists if together for answer in answering.apply(together)]
+    proofs.hear_instructions(service)
     store.finish_restoring()
     proofs.witness(service)
     return applied

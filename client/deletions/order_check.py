@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from fedmunkey.common.deletions.words import OFFICER, DeletionOrder, Records, Subject
 from fedmunkey.common.errors import InvalidProof
 from fedmunkey.common.proofs.governance.approvals import check_approved, count_persons, signers_of
+from fedmunkey.common.proofs.governance.instructions import Instruction
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, RequestTerms
 from fedmunkey.common.proofs.trusted_keys import TrustedKeys
 from fedmunkey.common.proofs.verification import verify_requester
@@ -45,6 +47,16 @@ def check_share(opened: OpenedRequest, taken: Taken, trust: TrustedKeys) -> None
             f"{taken.named + taken.erased} of {taken.held + taken.erased} records, and for more than "
             f"{WHOLE_SITE_SHARE:.0%} of a site {trust.officers} officers must sign, as for the whole of it (forget "
             f"--save, countersign); {persons} did"
+        )
+
+
+def check_not_held(holds: Sequence[Instruction]) -> None:
+    """Check that no legal hold is on what an order would erase; raises `InvalidProof`, which names the holds only."""
+    if holds:
+        names = ", ".join(hold.instruction_id for hold in holds[:3])
+        raise InvalidProof(
+            f"held: the legal hold {names} is on what the order would erase here, so nothing of it is erased; ask "
+            "again, as another request, once it is released"
         )
 
 

@@ -16,6 +16,9 @@ from fedmunkey.common.proofs.signing.statements import read_envelope
 CONTRIBUTED, RENEW_WITHIN = "contributed-up-to", "renew-within"
 """In the facts about released weights that a site keeps: its last order before it contributed, and days."""
 
+INSTRUCTED = "instructed-up-to"
+"""There as well: the site's position in its holds and opt-outs before it contributed."""
+
 
 @dataclass(frozen=True)
 class OwedRenewal:

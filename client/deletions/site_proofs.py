@@ -10,8 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+from fedmunkey.client.deletions.instructions import InstructionHearing
 from fedmunkey.client.deletions.lineage.exported_models import holding
-from fedmunkey.client.deletions.order_check import WHOLE_SITE_DAYS, Taken, check_order, check_share, check_signer
+from fedmunkey.client.deletions.order_check import (
+    WHOLE_SITE_DAYS,
+    Taken,
+    check_not_held,
+    check_order,
+    check_share,
+    check_signer,
+)
 from fedmunkey.client.deletions.receipt_book import ReceiptBook
 from fedmunkey.client.deletions.witness import witness
 from fedmunkey.client.key_store import KeyStore
@@ -45,6 +53,12 @@ class SiteProofs:
         self._key = SigningKey.read(self._folder.signing_key) if self._folder.signing_key.exists() else None
         self._book = ReceiptBook(store.journal)
         self._trust = TrustFile(self._folder.trust)
+        federation = lambda: self._folder.read_secret().federation_id  # noqa: E731
+        self._hearing = InstructionHearing(store, self._trust.read, federation, clock)
+
+    def hear_instructions(self, service: DeletionService) -> int:
+        """Take over holds and opt-outs that the site does not know; return how many. Without trusted keys, none."""
+        return self._hearing.hear(service) if self._checks() else 0
 
     def carry_out(self, order: DeletionOrder) -> Acknowledgement:
         """Carry out an order, or refuse it; an order that was answered before keeps its answer.
@@ -206,6 +220,7 @@ class SiteProofs:
             check_order(order, opened, trust=trust, federation=federation, now=self._clock())
             if trust.officers > 1 and isinstance(order.request.target, Records):
                 check_share(opened, self._taken(order.request.target), trust)
+            check_not_held(self._store.instructions.holds_on(order.request.target))
         except InvalidProof as error:
             return str(error)
         return ""

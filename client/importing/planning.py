@@ -253,9 +253,13 @@ class Planner:
         return split
 
     def _check_deletion(self, row: Row, held: HeldRecord | None) -> None:
-        if self._store is None or held is not None or row.record_id in self._new_consent:
+        if self._store is None or held is not None:
             return
-        references = (self._secret.reference(identifier) for identifier in (row.record_id, row.subject_id))
+        references = [self._secret.reference(identifier) for identifier in (row.record_id, row.subject_id)]
+        if self._store.records.is_opted_out(*references):
+            raise _Refused(Reason.OPTED_OUT, "the record or its subject is on the federation's opt-out list")
+        if row.record_id in self._new_consent:
+            return
         if self._store.records.refuses(*references):
             raise _Refused(Reason.DELETED, DELETED)
 

@@ -29,6 +29,7 @@ class Reason(StrEnum):
     SUBJECT = "subject"
     DIFFERS = "differs"
     DELETED = "deleted"
+    OPTED_OUT = "opted-out"
     FILE = "file"
 
 

@@ -210,7 +210,8 @@ class OpenEnrolment:
         batches = encode(self._enrolment.encoder, records)
         counts = enrol(store, batches, secret, new_consent=self._enrolment.new_consent)
         left_out = [
-            bool(counts.refused) and not store.records.holds(secret.reference(name)) for name in records.record_ids
+            bool(counts.refused or counts.opted_out) and not store.records.holds(secret.reference(name))
+            for name in records.record_ids
         ]
         return counts, np.array(left_out, dtype=np.bool_)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from fedmunkey.client.key_store.on_disk.contents import StoreDescription
 from fedmunkey.client.key_store.on_disk.journal import Journal
+from fedmunkey.client.key_store.on_disk.kept_instructions import KeptInstructions
 from fedmunkey.client.key_store.on_disk.record_ciphers import RecordCiphers, cipher_file_of
 from fedmunkey.client.key_store.on_disk.reference_hashes import ReferenceHashes
 from fedmunkey.client.key_store.on_disk.schema import writing
@@ -27,6 +28,7 @@ class StoreDatabase:
     secrets: StoreSecrets
     ciphers: RecordCiphers
     journal: Journal
+    instructions: KeptInstructions
 
     @classmethod
     def of(
@@ -38,7 +40,8 @@ class StoreDatabase:
         """
         secrets = read_secrets(connection, path, master)
         ciphers = RecordCiphers(cipher_file_of(path), secrets.master, secrets.reference_hashes.key)
-        return cls(connection, secrets, ciphers, journal)
+        instructions = KeptInstructions(connection, journal, secrets.cipher, secrets.reference_hashes)
+        return cls(connection, secrets, ciphers, journal, instructions)
 
     @property
     def description(self) -> StoreDescription:

@@ -67,8 +67,10 @@ def add_records(
     new_consent: frozenset[str],
 ) -> Enrolled:
     """Add records, within the caller's transaction; `new_consent` lets records in that were deleted, by their ids."""
-    known = refused = 0
+    known = refused = opted_out = 0
     connection, hashes = database.connection, database.reference_hashes
+    # Before the first record: a list that cannot be read names everybody, whatever the consent.
+    named = database.instructions.opted_out().hashes
     next_entry = _last_entry(connection) + 1
     made: dict[int, bytes] = {}
     for row, (reference, subject) in enumerate(zip(arrivals.references, arrivals.subjects, strict=True)):
@@ -76,6 +78,8 @@ def add_records(
         consented = str(arrivals.records.record_ids[row]) in new_consent
         if is_known(connection, hashes, reference):
             known += 1
+        elif named and not named.isdisjoint((hashes.record(reference), hashes.subject(subject))):
+            opted_out += 1
         elif not consented and (
             is_tombstoned(connection, hashes, reference, subject) or has_tombstone(connection, image)
         ):
@@ -87,7 +91,7 @@ def add_records(
     # Before the rows are committed: a key without a record is of no use to anybody, and the next record's replaces it.
     if made:
         database.ciphers.add(made)
-    return Enrolled(len(made), known, refused)
+    return Enrolled(len(made), known, refused, opted_out)
 
 
 def _last_entry(connection: sqlite3.Connection) -> int:

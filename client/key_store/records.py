@@ -82,6 +82,22 @@ class HeldRecords:
         found = self._connection.execute("SELECT count(*) FROM records WHERE split = ?", (split.value,)).fetchone()
         return int(found[0])
 
+    def count_used(self, split: Split) -> int:
+        """Return how many records of a split there are that nobody has opted out."""
+        without = self._database.instructions.opted_out().entries(self._connection, "split = ?", split.value)
+        return self.count(split) - len(without)
+
+    def count_opted_out(self, split: Split = Split.TRAIN, *, since: int = 0) -> int:
+        """Return how many records of a split are on the opt-out list, by instructions behind a position."""
+        named = self._database.instructions.opted_out_since(since)
+        return len(named.entries(self._connection, "split = ?", split.value))
+
+    def begin_again(self) -> None:
+        """Have whoever has read records begin again, and search the neighbours of all: who is used has changed."""
+        with self._database.writing() as connection:
+            connection.execute("UPDATE description SET generation = generation + 1")
+            connection.execute("UPDATE records SET listed = 0")
+
     def last_entry(self) -> int:
         """Return the largest number of an entry, of any split; 0 without records."""
         return int(self._connection.execute("SELECT coalesce(max(entry), 0) FROM records").fetchone()[0])
@@ -136,6 +152,14 @@ class HeldRecords:
         """Return whether `enrol` leaves a record out, given its reference and its subject's, unless consent is new."""
         return is_tombstoned(self._connection, self._database.reference_hashes, record, subject)
 
+    def is_opted_out(self, record: bytes, subject: bytes) -> bool:
+        """Return whether a record, given its reference and its subject's, is on the opt-out list.
+
+        Raises `KeyStoreError` if that cannot be read.
+        """
+        named, hashes = self._database.instructions.opted_out().hashes, self._database.reference_hashes
+        return bool(named) and not named.isdisjoint((hashes.record(record), hashes.subject(subject)))
+
     def have_deleted_subjects(self, references: Sequence[bytes]) -> NDArray[np.bool_]:
         """Return (n,) whether an order named each of some subjects itself, or may have, as everything was."""
         named = {bytes(row[0]) for row in self._connection.execute("SELECT hash FROM tombstones")}
@@ -159,18 +183,21 @@ class HeldRecords:
     # Reading entries.
 
     def read_entries(self, split: Split) -> tuple[NDArray[np.int64], Tensor]:
-        """Return the (n,) entry numbers of a split in order, and their (n,) int64 labels."""
+        """Return the (n,) entry numbers of a split in order, and their (n,) int64 labels, those opted out left out."""
         import torch
 
         self._database.check_caught_up()
-        rows = [(entry, facts.label) for entry, facts in self._facts("split = ?", split.value).items()]
+        found = self._facts("split = ?", split.value)
+        without = self._database.instructions.opted_out().entries(self._connection, "split = ?", split.value)
+        rows = [(entry, facts.label) for entry, facts in found.items() if entry not in without]
         both = np.array(rows, dtype=np.int64).reshape(len(rows), 2)
         return both[:, 0].copy(), torch.from_numpy(both[:, 1].copy())
 
     def read_unlisted(self) -> NDArray[np.int64]:
-        """Return the entries, of any split, that arrived after neighbour lists were last built."""
+        """Return the entries, of any split, that arrived after neighbour lists were last built, as `read_entries`."""
         rows = self._connection.execute("SELECT entry FROM records WHERE listed = 0 ORDER BY entry").fetchall()
-        return np.array(rows, dtype=np.int64).reshape(-1)
+        without = self._database.instructions.opted_out().entries(self._connection, "listed = 0")
+        return np.array([entry for (entry,) in rows if entry not in without], dtype=np.int64)
 
     def read_permanent(self, entries: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Return (n,) whether the consent of each of some entries is permanent."""

@@ -48,6 +48,8 @@ class KeyStore:
         What it has been told to forget.
     privacy : PrivacyAccount
         What training has spent of its patients' privacy.
+    instructions : KeptInstructions
+        Legal holds and the opt-out list, as far as the site has heard and believes them.
     ciphers : RecordCiphers
         The record keys, which deletions destroy.
     journal : Journal
@@ -70,6 +72,7 @@ class KeyStore:
         self.ciphers = self.database.ciphers
         self.ciphers.check_epoch(known_epoch(connection, self.journal))
         self.database.check_key_file()
+        self.instructions = self.database.instructions
         self.privacy = PrivacyAccount(self.database)
         self.records = HeldRecords(self.database, self.privacy)
         self.orders = AppliedOrders(self.database, self.privacy)

@@ -23,7 +23,7 @@ class LastRound:
     """Which round that was, the last order that was carried out before, and which records the sums were over.
 
     A round's id begins with the time at which it began, in nanoseconds. `tallied` is the digest of what the site has
-    counted answers for.
+    counted answers for. `instructed` is the site's position in holds and opt-outs before it contributed.
     """
 
     round_id: str = ""
@@ -31,6 +31,7 @@ class LastRound:
     generation: int = -1
     last_entry: int = -1
     tallied: str = ""
+    instructed: int = 0
 
     @classmethod
     def read(cls, folder: SiteFolder) -> LastRound:
@@ -39,7 +40,8 @@ class LastRound:
             said = json.loads((folder.path / LAST_ROUND).read_text(encoding="utf-8"))
             generation, last_entry = (int(said.get(name, -1)) for name in ("generation", "last-entry"))
             tallied = str(said.get("tallied", ""))
-            return cls(str(said["round"]), int(said["last-order"]), generation, last_entry, tallied)
+            instructed = int(said.get("instructed", 0))
+            return cls(str(said["round"]), int(said["last-order"]), generation, last_entry, tallied, instructed)
         except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError):
             return cls()
 
@@ -51,6 +53,7 @@ class LastRound:
             "generation": self.generation,
             "last-entry": self.last_entry,
             "tallied": self.tallied,
+            "instructed": self.instructed,
         }
         content = json.dumps(said)
         replace_file(folder.path / LAST_ROUND, f"{content}\n".encode(), 0o600)

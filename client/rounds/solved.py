@@ -13,7 +13,7 @@ from flwr.app import Array, ArrayRecord, Message
 from numpy.typing import NDArray
 
 from fedmunkey.client.deletions.lineage.taken_releases import contributed_to, note_taken
-from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED, RENEW_WITHIN
+from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED, INSTRUCTED, RENEW_WITHIN
 from fedmunkey.client.learning.contribution import sum_records, tally_records
 from fedmunkey.client.learning.last_round import LastRound
 from fedmunkey.client.learning.own_memory import count_right_held_out, evaluate_held_out
@@ -66,7 +66,7 @@ def contribute(turn: Turn) -> Message:
     note = LastRound.read(turn.folder)
     if participants is not None:
         note.check_next(participants.round_id)
-    note = LastRound(str(turn.config.get(ROUND_ID, "")), last_order)
+    note = LastRound(str(turn.config.get(ROUND_ID, "")), last_order, instructed=turn.store.instructions.position())
     note.write(turn.folder)
     permanent_only = turn.recipe.route.permanent_only
     made = sum_records(turn.store, read, turn.settings.num_classes, permanent_only=permanent_only)
@@ -124,11 +124,14 @@ def take_release(turn: Turn) -> Message:
     if round_id:
         note.check_release(round_id)
     contributed = note.last_order if note.round_id == round_id else turn.store.orders.last
+    instructed = note.instructed if note.round_id == round_id else turn.store.instructions.position()
     if turn.again:
+        instructed = 0
         contributed = contributed_to(turn.folder, turn.store, str(turn.config.get(DIGEST)))
     about = {
         "guarantee": Guarantee.EXACT.value,
         CONTRIBUTED: contributed,
+        INSTRUCTED: instructed,
         RENEW_WITHIN: turn.settings.renew_within,
     }
     try:

@@ -106,7 +106,7 @@ class Turn:
         """
         if self.takes_over_only or self.rule.leave is EvaluationLeave.OFF:
             return {}
-        examples = self.store.records.count(Split.TEST)
+        examples = self.store.records.count_used(Split.TEST)
         if examples < max(self.rule.fewest, 1):
             logger.info("%s: %d held-out records, fewer than %d: none counted", self.site, examples, self.rule.fewest)
             return {}

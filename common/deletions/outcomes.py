@@ -19,6 +19,8 @@ class Outcome(IntEnum):
     PARTIAL = 4
     REFUSED = 5
     PENDING = 6
+    HELD = 7
+    """Nothing was entered: a legal hold is on what was asked for."""
 
     @classmethod
     def of(cls, sites: Collection[SiteState], records: int) -> Outcome:

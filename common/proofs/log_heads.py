@@ -81,6 +81,16 @@ def restored_leaf(envelope: bytes) -> bytes:
     return b'{"envelope":' + envelope + b',"kind":"restored"}'
 
 
+def instruction_leaf(envelope: bytes) -> bytes:
+    """Return the leaf of a standing instruction, whose envelope is given as canonical JSON."""
+    return b'{"envelope":' + envelope + b',"kind":"instruction"}'
+
+
+def block_leaf(envelope: bytes) -> bytes:
+    """Return the leaf of the receipt of a block, whose envelope is given as canonical JSON."""
+    return b'{"envelope":' + envelope + b',"kind":"block"}'
+
+
 def card_leaf(envelope: bytes) -> bytes:
     """Return the leaf of a version of the federation card, whose envelope is given as canonical JSON."""
     return b'{"envelope":' + envelope + b',"kind":"card"}'

@@ -14,7 +14,13 @@ import grpc
 from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, RequestsFound, SiteQuery, SitesFound
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, RefusedContributions, ServiceUnavailable
+from fedmunkey.common.errors import (
+    DeletionHeld,
+    FedmunkeyError,
+    InvalidDeletion,
+    RefusedContributions,
+    ServiceUnavailable,
+)
 from fedmunkey.common.identities import Identity
 from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.service.call_errors import explain, status_of
@@ -150,7 +156,22 @@ class DeletionChannel(ConsoleService):
         """Submit a request; see `DeletionService.submit`."""
         check_size(request)
         message = deletion_pb2.SubmitRequest(request=request_to_wire(request))
-        return status_from_wire(self._call(self._stub.Submit, message).status)
+        answer = self._call(self._stub.Submit, message)
+        if answer.holds:
+            names = [printable(name) for name in answer.hold_names]
+            raise DeletionHeld(tuple(answer.holds), names, bytes(answer.blocked))
+        return status_from_wire(answer.status)
+
+    def instruct(self, document: bytes) -> None:
+        """Give an instruction; see `DeletionService.instruct`."""
+        self._call(self._stub.Instruct, deletion_pb2.InstructRequest(document=document))
+
+    def instructions(self, after: int = 0, digest: bytes = b"") -> Sequence[tuple[int, bytes]]:
+        """Return instructions; see `DeletionService.instructions`."""
+        with writing("a question about instructions"):
+            message = deletion_pb2.GetInstructionsRequest(after=after, digest=digest)
+        found = self._call(self._stub.GetInstructions, message).instructions
+        return tuple((int(one.number), bytes(one.document)) for one in found)
 
     def get(self, request_id: str) -> RequestStatus:
         """Return one request's status; see `DeletionService.get`."""

@@ -160,6 +160,20 @@ class DeletionService(ABC):
         """Return the receipts that sites, or one of them, have given back for a request, unchecked."""
         return ()
 
+    def instruct(self, document: bytes) -> None:  # noqa: ARG002
+        """Give a signed instruction (`Instruction.to_bytes`): a hold, an opt-out, or the end of one.
+
+        One that is known changes nothing. Raises `InvalidDeletion` if it is not signed by those who may.
+        """
+        raise InvalidDeletion("this deletion service checks no signatures, so it takes no instructions")
+
+    def instructions(self, after: int = 0, digest: bytes = b"") -> Sequence[tuple[int, bytes]]:  # noqa: ARG002
+        """Return instructions with their numbers, unchecked, oldest first, some at a time.
+
+        They follow the one of the number `after`; all are returned, some at a time, if its digest is another here.
+        """
+        return ()
+
     def requests(self, *, late: bool = False) -> Iterator[RequestStatus]:
         """Yield every request, or those that are overdue, in the order of their submission, page after page."""
         page = self.page(late=late)

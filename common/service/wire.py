@@ -26,7 +26,7 @@ from fedmunkey.common.deletions.words import (
     Subject,
     WholeSite,
 )
-from fedmunkey.common.errors import InvalidDeletion
+from fedmunkey.common.errors import DeletionHeld, InvalidDeletion
 from fedmunkey.common.proofs.log_heads import LogProof, LogUpdate
 from fedmunkey.common.proofs.signing.statements import read_envelope
 from fedmunkey.protos import deletion_pb2
@@ -77,6 +77,11 @@ def check_size(request: DeletionRequest) -> None:
             f"a request names {len(request.target.references)} records; "
             f"split it into requests of at most {MAXIMUM_REFERENCES}"
         )
+
+
+def held_to_wire(held: DeletionHeld) -> deletion_pb2.SubmitResponse:
+    """Write that a legal hold has kept a request out, and the receipt of that."""
+    return deletion_pb2.SubmitResponse(blocked=held.receipt, holds=held.holds, hold_names=held.names)
 
 
 def check_page_size(size: int) -> None:

@@ -96,7 +96,9 @@ def serve(
     _look_for_rubbish_seldom()
     stop = StopAsked()
     with stopped_by_signals(stop.ask), ExitStack() as stack:
-        opened = stack.enter_context(Ledger(database, due=timedelta(days=due_days), renew=timedelta(days=renew_days)))
+        kept = None if folder is None else folder.instructions
+        due, renew = timedelta(days=due_days), timedelta(days=renew_days)
+        opened = stack.enter_context(Ledger(database, due=due, renew=renew, instructions=kept))
         stack.enter_context(logging_to(sys.stderr, log_format, opened))
         for name in site or []:
             opened.register(name)

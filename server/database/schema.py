@@ -16,6 +16,7 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.privacy.guarantees import Guarantee, PrivacyLoss
 from fedmunkey.server.database import log_tables  # noqa: F401 (tables of the same database)
 from fedmunkey.server.database.connection import SQLITE, have_to_itself
+from fedmunkey.server.database.instruction_tables import InstructionRow
 from fedmunkey.server.database.member_tables import MemberDutiesRow
 from fedmunkey.server.database.tables import AcknowledgementRow, Base, ContributionRow, EventRow, ReleaseRow, RequestRow
 
@@ -103,8 +104,8 @@ def _make_given(connection: Connection) -> None:
 
 
 def _make_governance(connection: Connection) -> None:
-    """Add what members may do; whoever is not named there may do what its role may, as before."""
-    tables = [Base.metadata.tables[row.__tablename__] for row in (MemberDutiesRow,)]
+    """Add what members may do, and instructions; whoever is not named there may do what its role may, as before."""
+    tables = [Base.metadata.tables[row.__tablename__] for row in (MemberDutiesRow, InstructionRow)]
     Base.metadata.create_all(connection, tables)
 
 

@@ -16,7 +16,7 @@ import grpc
 
 from fedmunkey.common.deletions.listing import Moved
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest
-from fedmunkey.common.errors import InvalidDeletion, RefusedContributions, ServiceUnavailable
+from fedmunkey.common.errors import DeletionHeld, InvalidDeletion, RefusedContributions, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit, is_armed
 from fedmunkey.common.service.call_errors import ending
 from fedmunkey.common.service.listing_wire import (
@@ -30,6 +30,7 @@ from fedmunkey.common.service.wire import (
     MESSAGE_BYTES,
     acknowledgement_from_wire,
     acknowledgement_to_wire,
+    held_to_wire,
     log_update_to_wire,
     move_to_wire,
     need_to_wire,
@@ -102,16 +103,21 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
         if message.ByteSize() > _LARGE_MESSAGE_BYTES:
 
             def submit() -> deletion_pb2.SubmitResponse:
-                status = self._service.submit(request_from_wire(message.request))
+                try:
+                    status = self._service.submit(request_from_wire(message.request))
+                except DeletionHeld as held:
+                    return held_to_wire(held)
                 return deletion_pb2.SubmitResponse(status=status_to_wire(status))
 
             return await self._in_thread(context, self._large, submit)
 
         async def submit_soon() -> deletion_pb2.SubmitResponse:
             request = request_from_wire(message.request)
-            status = await self._completions.of(
-                await self._begin([request], lambda: self._service.submit_soon(request))
-            )
+            begun = await self._begin([request], lambda: self._service.submit_soon(request))
+            try:
+                status = await self._completions.of(begun)
+            except DeletionHeld as held:
+                return held_to_wire(held)
             return deletion_pb2.SubmitResponse(status=status_to_wire(status))
 
         return await _answer(context, submit_soon)
@@ -122,6 +128,22 @@ class DeletionServicer(deletion_pb2_grpc.DeletionServicer):
             context, self._readers, lambda: status_to_wire(self._service.get(message.request_id))
         )
         return deletion_pb2.GetResponse(status=status)
+
+    async def Instruct(self, message: deletion_pb2.InstructRequest, context: Any) -> Any:  # noqa: N802
+        """Enter an instruction."""
+        await self._in_thread(context, self._readers, lambda: self._service.instruct(message.document))
+        return deletion_pb2.InstructResponse()
+
+    async def GetInstructions(self, message: deletion_pb2.GetInstructionsRequest, context: Any) -> Any:  # noqa: N802
+        """Tell instructions."""
+        found = await self._in_thread(
+            context, self._readers, lambda: self._service.instructions(message.after, message.digest)
+        )
+        return deletion_pb2.GetInstructionsResponse(
+            instructions=[
+                deletion_pb2.NumberedInstruction(number=number, document=document) for number, document in found
+            ]
+        )
 
     async def List(self, message: deletion_pb2.ListRequest, context: Any) -> Any:  # noqa: N802
         """Tell a page of requests."""

@@ -7,16 +7,26 @@ requests again by itself, and the log lets everybody see what the coordinator ha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.deletions.renewals import ReleasedWeights, SiteContribution
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionRequest, RequestStatus, SiteState
-from fedmunkey.common.errors import DeletionConflict, InvalidDeletion, InvalidProof, NotAllowed, RefusedContributions
+from fedmunkey.common.errors import (
+    DeletionConflict,
+    DeletionHeld,
+    InvalidDeletion,
+    InvalidProof,
+    NotAllowed,
+    RefusedContributions,
+)
 from fedmunkey.common.proofs.certificate import Certificate, FirstHead, LoggedReceipt, LoggedRenewal, LoggedStatement
 from fedmunkey.common.proofs.contributions import Contribution, ReleaseNote
 from fedmunkey.common.proofs.governance.approvals import check_approved
+from fedmunkey.common.proofs.governance.blocks import Block
+from fedmunkey.common.proofs.governance.instructions import Instruction
+from fedmunkey.common.proofs.governance.standing import check_instruction
 from fedmunkey.common.proofs.log_heads import LogHead, LogUpdate
 from fedmunkey.common.proofs.receipts import Receipt, WitnessedHead
 from fedmunkey.common.proofs.restored_log import RestoredLog
@@ -26,8 +36,18 @@ from fedmunkey.common.proofs.signing.dsse import Envelope
 from fedmunkey.common.proofs.signing.statements import envelope_of, read_envelope
 from fedmunkey.common.proofs.trusted_keys import Role, TrustedKeys, TrustFile
 from fedmunkey.common.proofs.verification import verify_requester
-from fedmunkey.server.transparency_log.leaves import LeafKind, leaf_of_recalled, leaf_of_restored, receipt_name
+from fedmunkey.server.ledger.ledger import Ledger
+from fedmunkey.server.transparency_log.leaves import (
+    LeafKind,
+    leaf_of_block,
+    leaf_of_recalled,
+    leaf_of_restored,
+    receipt_name,
+)
 from fedmunkey.server.transparency_log.log import MAXIMUM_INCLUSIONS, TransparencyLog
+
+FRESH_DAYS = 7
+"""How old an instruction may be that the coordinator hears for the first time."""
 
 
 class CoordinatorProofs:
@@ -65,6 +85,35 @@ class CoordinatorProofs:
         except InvalidProof as error:
             raise NotAllowed(f"the request is refused: {error}") from None
         return True
+
+    def instruct(self, document: bytes, ledger: Ledger) -> None:
+        """Check an instruction and have it entered in the ledger and the log; one that is known changes nothing.
+
+        Raises `NotAllowed` if it is not one, is not signed by those who may, or cannot be added to what stands.
+        """
+        if self._keys is None:
+            raise NotAllowed(
+                "this coordinator trusts no officer's key, so it takes no instructions; give it trust.json"
+            )
+        trust, now = self._keys.read(), self._clock()
+        try:
+            instruction = Instruction.parse(document)
+        except InvalidProof as error:
+            raise NotAllowed(f"the instruction is refused: {error}") from None
+        if instruction.digest in ledger.standing().known:
+            return
+        if now - instruction.issued > timedelta(days=FRESH_DAYS):
+            raise NotAllowed(
+                f"the instruction is refused: it was signed more than {FRESH_DAYS} days ago; sign it again"
+            )
+        ledger.instruct(instruction, lambda one, standing: check_instruction(one, standing, trust, now))
+
+    def block(self, request: DeletionRequest, held: DeletionHeld) -> DeletionHeld:
+        """Return why a request was kept out, with the receipt of that, which is in the log by then."""
+        block = Block(request.request_id, OpenedRequest.of(request).digest, self._clock(), held.holds)
+        envelope = block.sign(self.log.key)
+        self.log.extend([leaf_of_block(envelope)])
+        return DeletionHeld(held.holds, held.names, envelope.to_bytes())
 
     def _check_first(self, opened: OpenedRequest, *, heard: datetime | None) -> None:
         envelope, terms = opened.signed()

@@ -18,7 +18,7 @@ from fedmunkey.common.deletions.listing import Moved, Overview, RequestQuery, Re
 from fedmunkey.common.deletions.order_chain import extend_chain
 from fedmunkey.common.deletions.renewals import ReleasedWeights, RenewalNeed
 from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, DeletionRequest, Move, RequestStatus
-from fedmunkey.common.errors import InvalidDeletion, ServiceUnavailable
+from fedmunkey.common.errors import DeletionHeld, InvalidDeletion, ServiceUnavailable
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.common.proofs.log_heads import LogUpdate
 from fedmunkey.common.proofs.signed_requests import OpenedRequest, signature_digest
@@ -93,7 +93,19 @@ class LedgerService(ConsoleService):
 
         With proofs, its signature is checked before this returns.
         """
-        return _after(self.ledger.enter_soon(request, logged=self._receive(request)), self._spread_entered)
+        entered = self.ledger.enter_soon(request, logged=self._receive(request))
+        return _after(entered, self._spread_entered, lambda error: self._blocked(request, error))
+
+    def instruct(self, document: bytes) -> None:
+        """Enter an instruction; see `DeletionService.instruct`."""
+        if self._proofs is None:
+            super().instruct(document)
+        else:
+            self._proofs.instruct(document, self.ledger)
+
+    def instructions(self, after: int = 0, digest: bytes = b"") -> Sequence[tuple[int, bytes]]:
+        """Return instructions; see `DeletionService.instructions`."""
+        return self.ledger.instructions(after, digest)
 
     def get(self, request_id: str) -> RequestStatus:
         """Return one request's status; see `DeletionService.get`."""
@@ -292,6 +304,12 @@ class LedgerService(ConsoleService):
         hit(Failpoint.SUBMIT_RECEIVED)
         return self._proofs is not None and self._proofs.check_request(request)
 
+    def _blocked(self, request: DeletionRequest, error: Exception) -> Exception:
+        """Return the error with which a request ends, with the receipt of a block if a hold has kept it out."""
+        if not isinstance(error, DeletionHeld) or self._proofs is None:
+            return error
+        return self._proofs.block(request, error)
+
     def _spread_entered(self, status: RequestStatus) -> None:
         hit(Failpoint.SUBMIT_AFTER_COMMIT)
         self.spread(_news_of(status))
@@ -375,8 +393,15 @@ class LedgerService(ConsoleService):
                     raise ServiceUnavailable("the ledger was replaced by a copy; watch again")
 
 
-def _after(written: Future[_Result], then: Callable[[_Result], None]) -> Future[_Result]:
-    """Return a future that has the result of a write once something was done with it, or fails as either does."""
+def _after(
+    written: Future[_Result],
+    then: Callable[[_Result], None],
+    explain: Callable[[Exception], Exception] = lambda error: error,
+) -> Future[_Result]:
+    """Return a future that has the result of a write once something was done with it, or fails as either does.
+
+    `explain` makes of an error the one that the future has.
+    """
     outcome: Future[_Result] = Future()
     outcome.set_running_or_notify_cancel()
 
@@ -385,7 +410,10 @@ def _after(written: Future[_Result], then: Callable[[_Result], None]) -> Future[
             result = ended.result()
             then(result)
         except Exception as error:
-            outcome.set_exception(error)
+            try:
+                outcome.set_exception(explain(error))
+            except Exception as fault:
+                outcome.set_exception(fault)
         else:
             outcome.set_result(result)
 

@@ -165,6 +165,10 @@ class DeletionServer:
         self._presence.write()
 
     def _recover_members(self) -> None:
+        try:
+            self._service.ledger.recover_instructions()
+        except FedmunkeyError as error:
+            _log.error("what the ledger has lost of its instructions cannot be brought back: %s", error)
         if self._register is None:
             return
         try:

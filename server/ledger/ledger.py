@@ -7,6 +7,7 @@ only. The tables are in `server.database.tables`.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
@@ -27,8 +28,11 @@ from fedmunkey.common.errors import (
     InvalidSetting,
     ServiceUnavailable,
     UnknownDeletion,
+    count_of,
 )
 from fedmunkey.common.failpoints import Failpoint, hit
+from fedmunkey.common.proofs.governance.instructions import Instruction
+from fedmunkey.common.proofs.governance.standing import Standing
 from fedmunkey.common.settings.settings import RENEW_DAYS
 from fedmunkey.server.database.connection import Announcements, ledger_url, open_engine, shown
 from fedmunkey.server.database.schema import SCHEMA_REVISION, bring_up_to_date
@@ -46,6 +50,8 @@ from fedmunkey.server.ledger import (
     sites as ledger_sites,
 )
 from fedmunkey.server.ledger.due import DUE_DAYS, Extension
+from fedmunkey.server.ledger.instruction_journal import InstructionJournal
+from fedmunkey.server.ledger.instructions import Given, StandingReader, read_after
 from fedmunkey.server.ledger.lineage import LedgerLineage
 from fedmunkey.server.ledger.lost import LedgerMark
 from fedmunkey.server.ledger.requests import Entry
@@ -65,12 +71,16 @@ __all__ = [
 ]
 
 
+_log = logging.getLogger(__name__)
+
+
 class Ledger(LedgerLineage):
     """The coordinator's record of deletions, in an SQL database; safe for threads and for several processes.
 
     The database is a file for SQLite, made (readable by its owner only) if there is none, or a URL such as
     `postgresql://user@host/database`; tables of an older version are brought up to date. A request is late from `due`
-    after its submission, and weights are renewed within `renew` after a deletion. Raises `InvalidSetting` if the
+    after its submission, and weights are renewed within `renew` after a deletion. `instructions` is the file that keeps
+    holds and opt-outs when the database goes back to a copy. Raises `InvalidSetting` if the
     database cannot be opened, is no ledger, or has a later version's schema.
     """
 
@@ -81,6 +91,7 @@ class Ledger(LedgerLineage):
         clock: Callable[[], datetime] = utc_now,
         due: timedelta = timedelta(days=DUE_DAYS),
         renew: timedelta = timedelta(days=RENEW_DAYS),
+        instructions: Path | None = None,
     ) -> None:
         self._due = due
         self._listeners: list[Callable[[Sequence[Event]], None]] = []
@@ -101,6 +112,8 @@ class Ledger(LedgerLineage):
                 f"the ledger {name} cannot be opened ({fault}); name another with --database"
             ) from None
         super().__init__(engine, name, clock, renew)
+        self._standing = StandingReader(None if instructions is None else InstructionJournal(instructions))
+        self.recover_instructions()
         self._writer = GroupWriter(engine, name, clock=clock, on_commit=self._tell)
 
     def __enter__(self) -> Self:
@@ -161,7 +174,35 @@ class Ledger(LedgerLineage):
         self, request: DeletionRequest, sites: Collection[str] | None = None, *, logged: bool = False
     ) -> Future[RequestStatus]:
         """Enter a request without waiting until it is on disk; the future is `enter`'s outcome."""
-        return self._writer.submit(ledger_requests.enter, Entry(request, self._due, sites, logged))
+        return self._writer.submit(ledger_requests.enter, Entry(request, self._due, sites, logged, self._standing))
+
+    def instruct(self, instruction: Instruction, check: Callable[[Instruction, Standing], object]) -> Standing:
+        """Enter an instruction, and return those that stand from then on; one that is known changes nothing.
+
+        `check` raises `InvalidProof` if it may not be added to those that stand. Raises `NotAllowed` then, and
+        `DeletionExists` if the instruction's id stands for another.
+        """
+        return self._writer.submit(self._standing.enter, Given(instruction, check)).result()
+
+    def standing(self) -> Standing:
+        """Return the instructions that stand."""
+        with self._reading() as connection:
+            return self._standing.read(connection)
+
+    def instructions(self, after: int, digest: bytes) -> list[tuple[int, bytes]]:
+        """Return instructions behind a number, as `server.ledger.instructions.read_after`."""
+        with self._reading() as connection:
+            return read_after(connection, after, digest)
+
+    def recover_instructions(self) -> int:
+        """Bring back the instructions that the journal has and the ledger has lost; return how many these are."""
+        try:
+            lost = self._standing.recover(self._engine)
+        except DBAPIError as error:
+            raise ServiceUnavailable(f"the ledger {self.name} cannot be used: {error.orig}; try again") from None
+        if lost:
+            _log.warning("the ledger had lost %s, which its journal has", count_of(lost, "instruction"))
+        return lost
 
     def note_delivered(self, orders: Collection[tuple[str, int]]) -> Future[None]:
         """Write that orders, each by site and number, were sent, without waiting until that is on disk."""

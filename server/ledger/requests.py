@@ -23,6 +23,7 @@ from fedmunkey.common.deletions.words import (
 from fedmunkey.common.errors import DeletionExists, FedmunkeyError, InvalidDeletion, UnknownDeletion
 from fedmunkey.common.failpoints import Failpoint, hit
 from fedmunkey.server.database.tables import BLOCK, RECORDS, SITE, SUBJECT, OrderRow, ReferencesRow, RequestRow, SiteRow
+from fedmunkey.server.ledger.instructions import StandingReader
 from fedmunkey.server.ledger.policy import addressed_sites, addresses_everyone
 from fedmunkey.server.ledger.request_rows import read_statuses
 from fedmunkey.server.ledger.writer import Event, Transaction
@@ -45,13 +46,15 @@ class Entry:
     """A request to be written.
 
     It is late from `due` after its submission. The sites get an order; None lets the policy say which. With `logged`,
-    it bears a signature that was checked and goes into the transparency log.
+    it bears a signature that was checked and goes into the transparency log. `standing` has the holds that may keep it
+    out; None where there is none.
     """
 
     request: DeletionRequest
     due: timedelta
     sites: Collection[str] | None = None
     logged: bool = False
+    standing: StandingReader | None = None
 
 
 def content_digest(request: DeletionRequest) -> bytes:
@@ -87,6 +90,8 @@ def enter(transaction: Transaction, entries: Sequence[Entry]) -> list[RequestSta
             elif first != place:
                 _check_same(entry.request, content_digest(entries[first].request))
             else:
+                if entry.standing is not None:
+                    entry.standing.check_held(transaction.connection, entry.request)
                 admitted.append((place, _address(entry, sites)))
         except InvalidDeletion as error:
             answers[place] = error

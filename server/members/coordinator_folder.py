@@ -24,6 +24,7 @@ from fedmunkey.common.identities.signed_card import CARDS_FOLDER, CardChain
 from fedmunkey.common.private_files import make_private_folder, replace_file
 from fedmunkey.common.programs.trust_commands import FILE_NAME
 from fedmunkey.server.database.connection import ledger_url, without_password
+from fedmunkey.server.ledger.instruction_journal import FILE_NAME as INSTRUCTIONS_NAME
 from fedmunkey.server.members.authority import AUTHORITY_YEARS, CertificateAuthority
 from fedmunkey.server.members.member_journal import FILE_NAME as JOURNAL_NAME
 from fedmunkey.server.transparency_log.log_key import open_log_key
@@ -77,6 +78,11 @@ class CoordinatorFolder:
     def members(self) -> Path:
         """The journal of the register of members."""
         return self.path / JOURNAL_NAME
+
+    @property
+    def instructions(self) -> Path:
+        """The journal of holds and opt-outs."""
+        return self.path / INSTRUCTIONS_NAME
 
     @property
     def runs(self) -> Path:

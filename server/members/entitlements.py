@@ -38,6 +38,8 @@ def may_call(method: str, message: Any, caller: Caller, addressed: Addressed) ->
     | Get, History, GetCertificate | yes | of its own, and of those that address it | of the officer's |
     | List, OpenRound, NoteRelease, NoteGivenOut, GetRenewal | yes | no | no |
     | Find, Follow, ListSites, GetOverview | yes | its own, and what addresses it | the officer's, and all sites |
+    | Instruct | no | no | yes |
+    | GetInstructions | yes | yes | yes |
     | Recall | no | for itself | no |
     | GetRecalled | yes | its own | yes |
     | GetLogHead, GetCards | yes | yes | yes |
@@ -85,6 +87,8 @@ ROLES: dict[str, tuple[MemberRole, ...]] = {
     "AcknowledgeAll": (MemberRole.SITE,),
     "Get": tuple(MemberRole),
     "History": tuple(MemberRole),
+    "Instruct": (MemberRole.OFFICER,),
+    "GetInstructions": tuple(MemberRole),
     "Find": tuple(MemberRole),
     "Follow": tuple(MemberRole),
     "ListSites": tuple(MemberRole),
@@ -103,7 +107,7 @@ ROLES: dict[str, tuple[MemberRole, ...]] = {
 }
 
 
-ASKING = frozenset({"Submit"})
+ASKING = frozenset({"Submit", "Instruct"})
 """Calls by which something is asked for."""
 
 

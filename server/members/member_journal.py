@@ -7,14 +7,12 @@ Nothing in it is ever changed; the last one of a field counts. Of an invitation'
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
 from fedmunkey.common.errors import InvalidIdentity, ServiceUnavailable
-from fedmunkey.common.private_files import read_private, sync_folder
+from fedmunkey.common.private_files import append_line, read_private
 
 FILE_NAME = "members.journal"
 
@@ -72,30 +70,12 @@ class MemberJournal:
         line = json.dumps([{entry.kind: entry.key, **fields} for entry, fields in changes.items()])
         if changes:
             try:
-                self._append(line.encode() + b"\n")
+                append_line(self.path, line.encode() + b"\n")
             except OSError as fault:
                 raise ServiceUnavailable(
                     f"{self.path} cannot be written ({fault.strerror}), so nothing about members was changed; make "
                     "room or put its permissions right, and try again"
                 ) from None
-
-    def _append(self, content: bytes) -> None:
-        new = not self.path.exists()
-        with os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            # After a crash, what follows the last whole line was never counted.
-            whole = file.read().rfind(b"\n") + 1
-            file.truncate(whole)
-            file.seek(whole)
-            try:
-                while content:
-                    content = content[file.write(content) :]
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(whole)
-                raise
-        if new:
-            sync_folder(self.path.parent)
 
 
 def changes_between(before: States, after: States, now: str) -> States:

@@ -10,7 +10,14 @@ from enum import StrEnum
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from fedmunkey.common.errors import ServiceUnavailable
-from fedmunkey.common.proofs.log_heads import card_leaf, receipt_leaf, request_leaf, restored_leaf
+from fedmunkey.common.proofs.log_heads import (
+    block_leaf,
+    card_leaf,
+    instruction_leaf,
+    receipt_leaf,
+    request_leaf,
+    restored_leaf,
+)
 from fedmunkey.common.proofs.merkle import Node, leaf_hash, node_hash
 from fedmunkey.common.proofs.signing.canonical import parse_canonical, take
 from fedmunkey.common.proofs.signing.dsse import Envelope
@@ -40,6 +47,8 @@ class LeafKind(StrEnum):
     RECALLED = "recalled"
     RELEASE = "release"
     CARD = "card"
+    INSTRUCTION = "instruction"
+    BLOCK = "block"
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,16 @@ def leaf_of_release(number: int, content: bytes) -> Leaf:
 def leaf_of_card(digest: str, envelope: Envelope) -> Leaf:
     """Return the leaf of a version of the federation card, by its digest."""
     return Leaf(LeafKind.CARD, digest, card_leaf(envelope.to_bytes()))
+
+
+def leaf_of_instruction(digest: bytes, envelope: Envelope) -> Leaf:
+    """Return the leaf of a standing instruction, by its digest; what it names is not in it."""
+    return Leaf(LeafKind.INSTRUCTION, digest.hex(), instruction_leaf(envelope.to_bytes()))
+
+
+def leaf_of_block(envelope: Envelope) -> Leaf:
+    """Return the leaf of the receipt of a block."""
+    return Leaf(LeafKind.BLOCK, hashlib.sha256(envelope.payload).hexdigest(), block_leaf(envelope.to_bytes()))
 
 
 def leaf_of_recalled(receipt: bytes) -> Leaf:

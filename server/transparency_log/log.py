@@ -57,6 +57,11 @@ class TransparencyLog:
         self._key = key
         self._clock = clock
 
+    @property
+    def key(self) -> SigningKey:
+        """What signs its heads, and what else the coordinator says."""
+        return self._key
+
     def extend(self, leaves: Sequence[Leaf]) -> list[bytes]:
         """Append leaves in one transaction; returns as `append_leaves` does."""
         with self._writing() as connection:

@@ -53,15 +53,22 @@ class StoreDescription:
 class Enrolled:
     """How many records were added, were known before and left as they were, and were refused.
 
-    A record is refused if it was deleted before, or its subject was; new consent lets it in.
+    A record is refused if it was deleted before, or its subject was; new consent lets it in. One that is on the opt-out
+    list, or whose subject is, is left out whatever the consent.
     """
 
     added: int = 0
     known: int = 0
     refused: int = 0
+    opted_out: int = 0
 
     def __add__(self, other: Enrolled) -> Enrolled:
-        return Enrolled(self.added + other.added, self.known + other.known, self.refused + other.refused)
+        return Enrolled(
+            self.added + other.added,
+            self.known + other.known,
+            self.refused + other.refused,
+            self.opted_out + other.opted_out,
+        )
 
 
 @dataclass(frozen=True)

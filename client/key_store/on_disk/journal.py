@@ -118,6 +118,14 @@ CREATE TABLE IF NOT EXISTS targets (
     PRIMARY KEY (request_id, commitment, request)
 ) STRICT, WITHOUT ROWID;
 
+-- Holds and opt-outs that the site believes, by their digests, with their numbers in the ledger; `sealed`: the
+-- instruction, encrypted under the store's own key.
+CREATE TABLE IF NOT EXISTS instructions (
+    digest BLOB PRIMARY KEY,
+    number INTEGER NOT NULL,
+    sealed BLOB NOT NULL
+) STRICT;
+
 -- By their hashes: records, images and subjects of which shared weights that left may hold something, and tombstones.
 CREATE TABLE IF NOT EXISTS remembered (
     hash BLOB NOT NULL,

@@ -159,6 +159,11 @@ CREATE TABLE IF NOT EXISTS key_file_epoch (
     number INTEGER NOT NULL,
     mark BLOB NOT NULL
 ) STRICT;
+-- How many holds and opt-outs the journal has had: one that was lost is missed.
+CREATE TABLE IF NOT EXISTS instructions_known (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    known INTEGER NOT NULL
+) STRICT;
 -- Few orders wait for their end or for the service, so they are found without reading those that are done.
 CREATE INDEX IF NOT EXISTS orders_unfinished ON applied_orders (number) WHERE finished = 0;
 CREATE INDEX IF NOT EXISTS orders_unacknowledged ON applied_orders (number) WHERE acknowledged = 0;

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fedmunkey.client.deletions.lineage.exported_models import ExportedModel, ExportRegister, describe
-from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED
+from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED, INSTRUCTED
 from fedmunkey.client.importing.agreement import read_card
 from fedmunkey.client.key_store import KeyStore
 from fedmunkey.client.learning.own_memory import read_memory
@@ -29,7 +29,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.memory import Memory
 from fedmunkey.common.closed_form.release import Release
-from fedmunkey.common.errors import InvalidInput, InvalidWeights
+from fedmunkey.common.errors import InvalidInput, InvalidWeights, count_of
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.private_files import replace_file
 from fedmunkey.common.settings.settings_text import ConfigValue
@@ -107,7 +107,8 @@ def _state(folder: SiteFolder, store: KeyStore) -> tuple[object, ...]:
     entries = store.records.count(Split.TRAIN), store.records.last_entry()
     found = folder.shared_weights.stat() if folder.shared_weights.exists() else None
     weights = None if found is None else (found.st_ino, found.st_mtime_ns, found.st_size)
-    return store.generation, store.is_restored, store.orders.last, entries, weights
+    instructed = store.instructions.position()
+    return store.generation, store.is_restored, store.orders.last, entries, weights, instructed
 
 
 def _check(folder: SiteFolder, store: KeyStore, predictor: Predictor) -> Release:
@@ -127,6 +128,12 @@ def _check(folder: SiteFolder, store: KeyStore, predictor: Predictor) -> Release
         raise InvalidWeights(
             f"the shared weights still hold what request {named} erased on {predictor.owed.erased:%Y-%m-%d}; export "
             "once they are renewed (munkey-server run --renew at the coordinator)"
+        )
+    since = int(release.about.get(INSTRUCTED, 0))
+    if count := store.records.count_opted_out(since=since):
+        raise InvalidWeights(
+            f"the shared weights still hold what {count_of(count, 'record')} contributed that were opted out since; "
+            "export once they are renewed (munkey-server run at the coordinator)"
         )
     return release
 
