@@ -111,7 +111,7 @@ def forget(
     """Ask for records, a patient or a whole site to be forgotten, and show what became of it.
 
     Exit code 0: something was erased, none refused or is missing; 3: none holds it; 4: in part; 5: refused; 6: pending;
-    7: a legal hold is on it.
+    8: a legal hold is on it.
 
     A site asks for what it holds itself: --site-dir, and signs with the key in its folder.
     The data-protection officer asks for anything, anywhere, from any machine: --as officer, --signing-key and --secret.

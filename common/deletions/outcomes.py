@@ -19,7 +19,7 @@ class Outcome(IntEnum):
     PARTIAL = 4
     REFUSED = 5
     PENDING = 6
-    HELD = 7
+    HELD = 8
     """Nothing was entered: a legal hold is on what was asked for."""
 
     @classmethod

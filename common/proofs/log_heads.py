@@ -83,7 +83,7 @@ def restored_leaf(envelope: bytes) -> bytes:
 
 def instruction_leaf(envelope: bytes) -> bytes:
     """Return the leaf of a standing instruction, whose envelope is given as canonical JSON."""
-    return b'{"envelope":' + envelope + b',"kind":"instruction"}'
+    return b'{"envelope":' + envelope + b',"kind":"standing"}'
 
 
 def block_leaf(envelope: bytes) -> bytes:

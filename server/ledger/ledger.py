@@ -113,7 +113,11 @@ class Ledger(LedgerLineage):
             ) from None
         super().__init__(engine, name, clock, renew)
         self._standing = StandingReader(None if instructions is None else InstructionJournal(instructions))
-        self.recover_instructions()
+        try:
+            self.recover_instructions()
+        except BaseException:
+            engine.dispose()
+            raise
         self._writer = GroupWriter(engine, name, clock=clock, on_commit=self._tell)
 
     def __enter__(self) -> Self:

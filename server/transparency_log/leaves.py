@@ -47,7 +47,7 @@ class LeafKind(StrEnum):
     RECALLED = "recalled"
     RELEASE = "release"
     CARD = "card"
-    INSTRUCTION = "instruction"
+    INSTRUCTION = "standing"
     BLOCK = "block"
 
 

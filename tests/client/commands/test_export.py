@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED, RENEW_WITHIN
+from fedmunkey.client.deletions.promised_renewal import CONTRIBUTED, INSTRUCTED, RENEW_WITHIN
 from fedmunkey.client.learning.contribution import read_numbered
 from fedmunkey.client.learning.own_memory import joined
 from fedmunkey.client.predicting.exporting.descriptor_graph import add_descriptor
@@ -26,6 +26,7 @@ from fedmunkey.client.predicting.exporting.facts import read_facts
 from fedmunkey.client.predicting.exporting.graph import OLDEST, Graph
 from fedmunkey.client.predicting.predictor import choose_predictor
 from fedmunkey.client.site import SiteFolder, model_shape
+from fedmunkey.common.clock import utc_now
 from fedmunkey.common.closed_form.feature_map import FeatureMap
 from fedmunkey.common.closed_form.folds import FOLDS
 from fedmunkey.common.closed_form.linear_answers import TEMPERATURES
@@ -33,11 +34,14 @@ from fedmunkey.common.closed_form.release import Release, write_release
 from fedmunkey.common.closed_form.solving import RIDGES, Choice, left_out_weights, shared_weights
 from fedmunkey.common.closed_form.sums import Sums, SumsShape
 from fedmunkey.common.deletions.references import FederationSecret
+from fedmunkey.common.deletions.words import Subject
 from fedmunkey.common.errors import InvalidWeights
 from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.model.encoders.encoder_card import EncoderCard, Pooling, card_path
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.model.torchvision_import import import_torchvision
+from fedmunkey.common.proofs.governance.instructions import InstructionKind, sign_instruction
+from fedmunkey.common.proofs.signing.signing_key import SigningKey
 from fedmunkey.common.settings.settings import ImageShape
 
 from .conftest import SITE, Run
@@ -76,7 +80,8 @@ def take_over(folder: SiteFolder) -> Release:
             sums.add(bank.numbers[first], bank.labels[first], bank.folds[first])
         sums.add(bank.numbers, bank.labels, bank.folds)
         choice = Choice(RIDGES[8], TEMPERATURES[3], 0.9, 0.3)
-        about = {"guarantee": "exact", CONTRIBUTED: store.orders.last, RENEW_WITHIN: 7.0}
+        about: dict[str, Any] = {"guarantee": "exact", CONTRIBUTED: store.orders.last, RENEW_WITHIN: 7.0}
+        about[INSTRUCTED] = store.instructions.position()
         weights, left_out = shared_weights(sums, RIDGES[8]), left_out_weights(sums)[8]
         release = Release(weights, left_out, choice, read, settings.encoder, about)
     write_release(folder.shared_weights, release)
@@ -337,3 +342,28 @@ def test_other_guarantees_are_refused(run: Run, tmp_path: Path) -> None:
     assert "under guarantee = empirical answers read the bank's own entries" in refused
     assert "only exact weights are exported" in refused
     assert not (tmp_path / "m.onnx").exists()
+
+
+def test_nothing_is_exported_whose_weights_hold_what_was_opted_out_since(
+    run: Run, make_site: Callable[..., SiteFolder], tmp_path: Path
+) -> None:
+    folder = make_site()
+    secret, officer = FederationSecret.read(tmp_path / "federation.secret"), SigningKey.generate()
+    about = Subject(secret.reference("PATIENT-3"))
+    out = sign_instruction("out-1", InstructionKind.OPT_OUT, about, officer, secret.federation_id, utc_now())
+    with folder.open() as store:
+        store.instructions.add([(1, out)])
+        store.records.begin_again()
+
+    error = run("export", tmp_path / "held.onnx", "--site-dir", folder.path).error
+    assert "still hold what 1 record contributed that were opted out since" in error
+    assert not (tmp_path / "held.onnx").exists()
+
+    take_over(folder)
+    assert run("export", tmp_path / "left.onnx", "--site-dir", folder.path, "--case-mix", "own").code == 0
+    with folder.open() as store, store.journal.writing() as journal:
+        journal.execute("UPDATE instructions SET sealed = zeroblob(40)")
+    assert (
+        "nothing is learned, enrolled or exported"
+        in run("export", tmp_path / "unread.onnx", "--site-dir", folder.path).error
+    )

@@ -64,7 +64,7 @@ def test_request_for_what_is_held_is_turned_away_with_a_receipt_that_anybody_ver
 
     blocked = run(*federation.officer, *PATIENT, "--request-id", "r-1")
 
-    assert blocked.code == 7
+    assert blocked.code == 8
     assert "BLOCKED, NOTHING ERASED: held: the legal hold 'case-1'" in blocked.out
     assert not federation.ledger.page().statuses
     (file,) = federation.path.glob("blocked-*.json")
@@ -88,7 +88,7 @@ def test_blocked_in_json_has_its_own_exit_code_and_names_the_receipt(run: Run, f
 
     blocked = run(*federation.officer, "--record", "scan-5", "--record", "scan-6", "--json")
 
-    assert blocked.code == 7
+    assert blocked.code == 8
     said = json.loads(blocked.out)
     assert said["outcome"] == "held"
     assert Path(said["receipt"]).is_file()
@@ -143,7 +143,7 @@ def test_sites_own_request_is_held_as_well(run: Run, federation: Federation) -> 
     place(run, federation, *PATIENT)
 
     words = ["forget", "--site-dir", federation.path / SITE, "--service", federation.service]
-    assert run(*words, *PATIENT).code == 7
+    assert run(*words, *PATIENT).code == 8
     assert run(*words, "--record", "scan-2", "--wait", 0).code == 6
     (answer,) = run("catch-up", "--site-dir", federation.path / SITE, "--service", federation.service, "--json").json
     assert answer["state"] == "refused"
