@@ -19,6 +19,7 @@ _COMMANDS = {
     "catch-up": "fedmunkey.client.commands.orders:catch_up",
     "forget": "fedmunkey.client.commands.forget:forget",
     "countersign": "fedmunkey.client.commands.countersign:countersign",
+    "rectify": "fedmunkey.client.commands.rectify:rectify",
     "console": "fedmunkey.client.commands.console:console",
     "predict": "fedmunkey.client.commands.predict:predict",
     "serve-predictions": "fedmunkey.client.commands.serve_predictions:serve_predictions",

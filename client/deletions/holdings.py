@@ -14,6 +14,7 @@ from fedmunkey.common.deletions import status_words
 from fedmunkey.common.deletions.words import Acknowledgement
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.programs import command_line
+from fedmunkey.common.proofs.governance.instructions import InstructionKind
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Holdings:
         held = store.description
         records = {split.value: store.records.count(split) for split in Split}
         restored = store.is_restored
+        readable = store.instructions.is_whole()
         certified = held.guarantee is Guarantee.CERTIFIED
         facts = {
             "site": held.site,
@@ -63,6 +65,9 @@ class Holdings:
             "image_path": held.image_path.value,
             "input_shape": "x".join(str(size) for size in held.input_shape),
             "federation_card": card,
+            # None where the list cannot be read: everybody counts as opted out then.
+            "opted_out": sum(store.records.count_opted_out(split) for split in Split) if readable else None,
+            "holds": len(store.instructions.standing().in_force(InstructionKind.HOLD)) if readable else None,
             "exported_models": count_states(SiteFolder(store.path.parent), store),
             "bytes": store.path.stat().st_size,
             **describe_proofs(store),

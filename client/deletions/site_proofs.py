@@ -288,6 +288,7 @@ class SiteProofs:
             self._book.head(),
             None if opened.terms is None else (opened.terms.issued, opened.terms.expires),
             self._exported(answer),
+            self._store.orders.rectified(answer.number),
         )
         return receipt.sign(self._key).to_bytes()
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from fedmunkey.client.key_store.answers import is_answered, read_answers, repeat_answer, write_refusal
 from fedmunkey.client.key_store.database import StoreDatabase
+from fedmunkey.client.key_store.enrolment import Arrivals
 from fedmunkey.client.key_store.on_disk.journal import Kept, Row
 from fedmunkey.client.key_store.on_disk.reference_hashes import commitment_to
 from fedmunkey.client.key_store.on_disk.remembering import known_tombstones
@@ -22,7 +23,8 @@ from fedmunkey.client.key_store.on_disk.schema import (
 )
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.removal import Hearing, holds_any, remove
-from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, WholeSite
+from fedmunkey.client.key_store.staging import Staging
+from fedmunkey.common.deletions.words import Acknowledgement, DeletionOrder, Records, WholeSite
 from fedmunkey.common.errors import KeyStoreError
 from fedmunkey.common.failpoints import Failpoint, hit
 
@@ -75,6 +77,7 @@ def _apply_together(
     database: StoreDatabase, privacy: PrivacyAccount, orders: Sequence[DeletionOrder], hear: Hear
 ) -> list[Acknowledgement]:
     connection, start = database.connection, time.perf_counter()
+    staging = Staging(database, database.journal.path.parent)
     refused: set[int] = set()
     told: dict[Kept, list[Row]] = {Kept.REMEMBERED: [], Kept.TARGETS: []}
     everything = isinstance(orders[0].request.target, WholeSite)
@@ -93,11 +96,15 @@ def _apply_together(
                     write_refusal(connection, order, heard.request, heard.objection)
                     refused.add(order.number)
                     continue
+                waiting = staging.held_of(order.request.request_id, connection) if heard.genuine else None
                 buried = remove(database, privacy, order, named[order.number], heard)
+                if waiting is not None:
+                    _put_in_place(staging, waiting, order)
                 told[Kept.REMEMBERED] += [(hash_, influence.value, 1) for hash_, influence in buried.items()]
                 commitment = commitment_to(named[order.number])
                 told[Kept.TARGETS].append((order.request.request_id, commitment, heard.request))
                 hit(Failpoint.APPLY_BEFORE_COMMIT)
+        staging.sweep(connection, [order.request.request_id for order in orders])
         applied = [order.number for order in orders if order.number not in refused]
         _hit_each(Failpoint.APPLY_AFTER_COMMIT, applied)
         if applied:
@@ -107,6 +114,14 @@ def _apply_together(
         _hit_each(Failpoint.APPLY_FINISHED, applied)
     numbers = json.dumps([order.number for order in orders])
     return read_answers(connection, "number IN (SELECT value FROM json_each(?))", numbers)
+
+
+def _put_in_place(staging: Staging, waiting: Arrivals, order: DeletionOrder) -> None:
+    """Enrol corrected records in the place of what an order has erased, and note how many for its receipt."""
+    target = order.request.target
+    if isinstance(target, Records) and target.references >= set(waiting.references):
+        added = staging.put_in_place(waiting)
+        staging.database.connection.execute("INSERT OR REPLACE INTO rectified VALUES (?, ?)", (order.number, added))
 
 
 def _hit_each(point: Failpoint, numbers: Sequence[int]) -> None:

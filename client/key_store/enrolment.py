@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from fedmunkey.common.model.encoders import Encoding
 
 
+COLUMNS = ("images", "labels", "record_ids", "subject_ids", "splits", "consents")
+"""What a data set has of each record."""
+
+
 @dataclass(frozen=True)
 class Arrivals:
     """n records that are to be enrolled, with all that the store keeps of them.
@@ -58,6 +63,18 @@ class Arrivals:
             [secret.reference(identifier) for identifier in records.subject_ids],
             encoding.keys.numpy().astype(np.float32),
             records.images if patches else encoding.features.numpy().astype(np.float32),
+        )
+
+    @classmethod
+    def together(cls, parts: Sequence[Arrivals]) -> Arrivals:
+        """Return several, at least one, as one."""
+        arrays = {name: np.concatenate([getattr(part.records, name) for part in parts]) for name in COLUMNS}
+        return cls(
+            Dataset(**arrays, class_names=parts[0].records.class_names),
+            [reference for part in parts for reference in part.references],
+            [subject for part in parts for subject in part.subjects],
+            np.concatenate([part.keys for part in parts]),
+            np.concatenate([part.inputs for part in parts]),
         )
 
 

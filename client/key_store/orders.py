@@ -103,6 +103,11 @@ class AppliedOrders:
         kept = {request for (request,) in self._database.journal.query("SELECT request FROM targets")}
         return any(request not in kept for _, request in self._connection.execute(f"{_CARRIED_OUT} AND number > 0"))
 
+    def rectified(self, number: int) -> int:
+        """Return how many corrected records took the place of what an order erased."""
+        query = "SELECT coalesce(sum(records), 0) FROM rectified WHERE number = ?"
+        return int(self._connection.execute(query, (number,)).fetchone()[0])
+
     def request_of(self, number: int) -> bytes | None:
         """Return the digest of the request that an order brought; None if it was not applied, or that was not kept."""
         row = self._connection.execute("SELECT request FROM applied_orders WHERE number = ?", (number,)).fetchone()
@@ -176,7 +181,7 @@ class AppliedOrders:
             # First: a receipt must never lie where that of another order will be looked for.
             self._database.journal.set_aside(after)
             connection.execute("UPDATE applied_orders SET acknowledged = 1 WHERE number > ?", (after,))
-            for table in ("fingerprints", "applied_orders"):
+            for table in ("fingerprints", "rectified", "applied_orders"):
                 set_aside(connection, table, after)
 
     def check_erasure(

@@ -135,6 +135,14 @@ class HeldRecords:
         """Return whether a record is here."""
         return is_known(self._connection, self._database.reference_hashes, reference)
 
+    def holds_of(self, reference: bytes, subject: bytes) -> bool:
+        """Return whether a record of a subject is here."""
+        hashes = self._database.reference_hashes
+        query = "SELECT 1 FROM records WHERE record_hash = ? AND subject_hash = ?"
+        return (
+            self._connection.execute(query, (hashes.record(reference), hashes.subject(subject))).fetchone() is not None
+        )
+
     def has_deleted(self, reference: bytes) -> bool:
         """Return whether an order named a record itself, or deleted it, and it was not enrolled with new consent since.
 

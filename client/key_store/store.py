@@ -28,6 +28,7 @@ from fedmunkey.client.key_store.on_disk.taking_over import open_store, take_over
 from fedmunkey.client.key_store.orders import AppliedOrders
 from fedmunkey.client.key_store.privacy import PrivacyAccount
 from fedmunkey.client.key_store.records import HeldRecords
+from fedmunkey.client.key_store.staging import Staging
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 
 T = TypeVar("T")
@@ -46,6 +47,8 @@ class KeyStore:
         What the site holds.
     orders : AppliedOrders
         What it has been told to forget.
+    staging : Staging
+        Corrected records that wait for the order which erases the present ones.
     privacy : PrivacyAccount
         What training has spent of its patients' privacy.
     instructions : KeptInstructions
@@ -76,6 +79,7 @@ class KeyStore:
         self.privacy = PrivacyAccount(self.database)
         self.records = HeldRecords(self.database, self.privacy)
         self.orders = AppliedOrders(self.database, self.privacy)
+        self.staging = Staging(self.database, path.parent)
 
     @classmethod
     def create(

@@ -70,6 +70,12 @@ def proved(verified: Verified) -> list[str]:
             f"{count_of(renewal.changed, 'record')} of the federation had changed since the release before."
         )
     lines += [
+        f"{receipt.answer.site} states that {count_of(receipt.rectified, 'record')} of what it erased were enrolled "
+        "anew, corrected, under the same ids."
+        for receipt in verified.counted
+        if receipt.rectified
+    ]
+    lines += [
         f"{receipt.answer.site} names {count_of(len(receipt.exported), 'model')} that it had given away and that must "
         f"be replaced: SHA-256 {', '.join(receipt.exported)}."
         for receipt in verified.counted
@@ -223,6 +229,7 @@ def _receipt_document(receipt: Receipt, key: TrustedKey) -> dict[str, Any]:
         "guarantee": answer.guarantee.value,
         **losses,
         "reason": answer.reason,
+        "rectified": receipt.rectified,
         "exported": [{"digest": digest, "must_be_replaced": True} for digest in receipt.exported],
         "time": write_time(receipt.time),
         "key": key.key.key_id,

@@ -45,6 +45,9 @@ class Receipt:
     exported : tuple of str
         SHA-256 digests, hexadecimal, of the models that the site has given away, that are in use, and that hold what
         the order erased: they must be replaced. Receipts of sites that have given none away do not have the field.
+    rectified : int
+        Of the erased records, how many were enrolled anew, corrected, in the same transaction; other receipts do not
+        have the field.
     """
 
     answer: Acknowledgement
@@ -54,6 +57,7 @@ class Receipt:
     witnessed: WitnessedHead | None
     asked: tuple[datetime, datetime] | None = None
     exported: tuple[str, ...] = ()
+    rectified: int = 0
 
     def sign(self, key: SigningKey) -> Envelope:
         """Return the receipt in an envelope that the site's key signs."""
@@ -68,6 +72,8 @@ class Receipt:
             predicate["asked"] = dict(zip(("issued", "expires"), map(write_time, self.asked), strict=True))
         if self.exported:
             predicate["exported"] = list(self.exported)
+        if self.rectified:
+            predicate["rectified"] = self.rectified
         return Statement("request", self.request, PREDICATE_TYPE, predicate).sign(key)
 
     @classmethod
@@ -77,6 +83,7 @@ class Receipt:
         claims = dict(statement.predicate)
         asked = _read_asked(claims.pop("asked")) if "asked" in claims else None
         exported = _read_exported(claims.pop("exported")) if "exported" in claims else ()
+        rectified = claims.pop("rectified", 0)
         time, tombstones, seen = take(
             {name: claims.pop(name) for name in ("time", "tombstones", "witnessed") if name in claims},
             "a receipt",
@@ -90,6 +97,8 @@ class Receipt:
             answer = Acknowledgement.from_document({**claims, "seconds": 0.0})
         except InvalidDeletion as error:
             raise InvalidProof(f"a receipt contradicts itself: {error}") from None
+        if type(rectified) is not int or not 0 <= rectified <= answer.records:
+            raise InvalidProof("a receipt says that more records were rectified than were erased")
         return cls(
             answer,
             statement.digest,
@@ -98,6 +107,7 @@ class Receipt:
             None if seen is None else _read_witnessed(seen),
             asked,
             exported,
+            rectified,
         )
 
     def check_describes(self, answer: Acknowledgement) -> None:

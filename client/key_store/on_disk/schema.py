@@ -164,6 +164,8 @@ CREATE TABLE IF NOT EXISTS instructions_known (
     only INTEGER PRIMARY KEY CHECK (only = 1),
     known INTEGER NOT NULL
 ) STRICT;
+-- How many records an order has erased whose corrected ones took their place.
+CREATE TABLE IF NOT EXISTS rectified (number INTEGER PRIMARY KEY, records INTEGER NOT NULL) STRICT;
 -- Few orders wait for their end or for the service, so they are found without reading those that are done.
 CREATE INDEX IF NOT EXISTS orders_unfinished ON applied_orders (number) WHERE finished = 0;
 CREATE INDEX IF NOT EXISTS orders_unacknowledged ON applied_orders (number) WHERE acknowledged = 0;
