@@ -54,7 +54,8 @@ def rectify(
 
     Exit codes are those of munkey-client forget; 4 also says that some were erased and not enrolled anew.
 
-    Example: munkey-client rectify corrected.csv --site-dir hospital-1 --service coordinator.example.org:9440
+    Example: munkey-client rectify corrected.csv --site-dir hospital-1 --site hospital-1
+    --service coordinator.example.org:9440
     """
     folder = options.folder
     name = str(uuid.uuid4()) if request_id is None else request_id
