@@ -71,7 +71,7 @@ def old(database: str) -> str:
     return database
 
 
-@pytest.fixture(params=["0005", "0006", "0007", "0008"])
+@pytest.fixture(params=["0005", "0006", "0007", "0008", "0009"])
 def older(request: pytest.FixtureRequest, database: str) -> str:
     """A ledger of each earlier revision; later ones are what their programs made of one of 0005."""
     fill(database)
@@ -203,7 +203,7 @@ def test_ledger_of_a_revision_that_is_not_known_is_left_alone(old: str, revision
     engine.dispose()
 
 
-@pytest.mark.parametrize("revision", ["", "0005", "0006", "0007", "0008"])
+@pytest.mark.parametrize("revision", ["", "0005", "0006", "0007", "0008", "0009"])
 def test_tables_are_those_that_the_program_describes(database: str, revision: str) -> None:
     if revision:
         fill(database)
