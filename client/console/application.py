@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmunkey.client.console.asking import add_asking
 from fedmunkey.client.console.countersigning import add_countersigning
+from fedmunkey.client.console.instructing import add_blocks, add_instructing
 from fedmunkey.client.console.models_screen import add_models
 from fedmunkey.client.console.office import Office
 from fedmunkey.client.console.own_figures import add_own_figures
@@ -28,6 +29,7 @@ def make_console(office: Office, service: ConsoleService, *, on_closed: Callable
     places = [Place("inbox.title", "/requests"), Place("new.title", "/new")]
     signs = office.is_officer and office.asker.key is not None
     places += [Place("countersign.title", "/countersign")] if signs else []
+    places += [Place("standing.title", "/standing")] if signs else []
     places += [Place("evidence.title", "/evidence"), Place("sites.title", "/sites")]
     places += [Place("own.title", "/own"), Place("models.title", "/models")] if office.folder is not None else []
     places += [Place("log.title", "/log"), Place("overview.title", "/overview")]
@@ -43,6 +45,8 @@ def make_console(office: Office, service: ConsoleService, *, on_closed: Callable
     add_evidence(face, office.read_keys, "munkey-client console")
     if signs:
         add_countersigning(face, office)
+        add_instructing(face, office)
+    add_blocks(face)
     if office.folder is not None:
         add_own_figures(face, office.folder)
         add_models(face, office.folder)

@@ -18,7 +18,7 @@ from fedmunkey.common.console.pages import address, attachment, request_path
 from fedmunkey.common.console.texts import Texts
 from fedmunkey.common.deletions.listing import SiteQuery
 from fedmunkey.common.deletions.words import DeletionRequest
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, InvalidInput
+from fedmunkey.common.errors import DeletionHeld, FedmunkeyError, InvalidDeletion, InvalidInput
 
 
 def add_asking(face: Face, office: Office) -> None:
@@ -95,8 +95,8 @@ def _show_draft(visit: Visit, office: Office) -> Response:
         draft=draft,
         asked=asked,
         word=word_to_type(draft, texts),
-        needed=office.officers if draft.whole_site else 1,
-        can_hand_on=office.is_officer and bool(draft.site) and len(draft.requests) == 1,
+        needed=office.officers_for(draft.kind),
+        can_hand_on=office.is_officer and len(draft.requests) == 1,
         office=office,
     )
 
@@ -109,8 +109,8 @@ def _send(visit: Visit, office: Office) -> Response:
         return _gone(visit)
     if not _is_confirmed(visit, draft):
         return see(f"/drafts/{name}")
-    if draft.whole_site and office.officers > 1:
-        raise InvalidDeletion("a whole site needs the signatures of several officers: sign it, and hand the file on")
+    if office.officers_for(draft.kind) > 1:
+        raise InvalidDeletion("this needs the signatures of several officers: sign it, and hand the file on")
     if visit.session.drafts.pop(name, None) is None:
         return _gone(visit)
     sent: list[DeletionRequest] = []
@@ -122,6 +122,12 @@ def _send(visit: Visit, office: Office) -> Response:
             ):
                 pass
             sent.append(request)
+    except DeletionHeld as held:
+        if len(draft.requests) > len(sent) + 1:
+            # The others are there to be sent, or not.
+            visit.session.say("plain", visit.texts("blocked.others", count=len(draft.requests) - len(sent) - 1))
+            visit.session.drafts[name] = draft.without(len(sent) + 1)
+        return see(f"/blocked/{visit.session.keep(held)}")
     except FedmunkeyError as error:
         visit.session.say("bad", str(error))
         # Under the same ids: what did arrive is not asked for again.
@@ -143,6 +149,8 @@ def _save(visit: Visit, office: Office) -> Response:
         return _gone(visit)
     if not _is_confirmed(visit, draft):
         return see(f"/drafts/{name}")
+    if len(draft.requests) > 1:
+        raise InvalidDeletion("each patient's request is signed and handed on by itself; name one at a time")
     (request,) = draft.requests
     data = saved_bytes(office.asker.sign(request, utc_now(), office.days))
     office.notes.add([request.request_id], draft.note)

@@ -8,7 +8,7 @@ from fedmunkey.client.console.office import Office
 from fedmunkey.client.deletions.saved_requests import SavedRequest, saved_bytes
 from fedmunkey.common.console.face import Face, Visit, see
 from fedmunkey.common.console.pages import attachment, request_path
-from fedmunkey.common.errors import FedmunkeyError, InvalidDeletion, InvalidProof
+from fedmunkey.common.errors import DeletionHeld, FedmunkeyError, InvalidDeletion, InvalidProof
 
 
 def add_countersigning(face: Face, office: Office) -> None:
@@ -42,8 +42,14 @@ def _show(visit: Visit, office: Office) -> Response:
         fault="",
         signers=[(holders.get(key_id, ""), key_id[:16]) for key_id in saved.signers],
         needed=max(2, office.officers),
+        word=_word(visit, saved),
         own=office.signing_key().public.key_id in saved.signers,
     )
+
+
+def _word(visit: Visit, saved: SavedRequest) -> str:
+    """Return what somebody types to confirm: the site's name where only one is asked."""
+    return saved.terms.site or visit.texts("new.word")
 
 
 def _sign(visit: Visit, office: Office) -> Response:
@@ -52,8 +58,8 @@ def _sign(visit: Visit, office: Office) -> Response:
     if not isinstance(saved, SavedRequest):
         visit.session.say("plain", visit.texts("new.gone"))
         return see("/requests")
-    if visit.form.one("word") != saved.terms.site:
-        visit.session.say("bad", visit.texts("new.not-confirmed", word=saved.terms.site))
+    if visit.form.one("word") != _word(visit, saved):
+        visit.session.say("bad", visit.texts("new.not-confirmed", word=_word(visit, saved)))
         return see(f"/countersign/{name}")
     signed = saved.countersign(office.signing_key())
     if visit.form.one("then") == "save":
@@ -62,6 +68,8 @@ def _sign(visit: Visit, office: Office) -> Response:
         return see("/requests")
     try:
         visit.service.submit(signed)
+    except DeletionHeld as held:
+        return see(f"/blocked/{visit.session.keep(held)}")
     except FedmunkeyError as error:
         visit.session.drafts[name] = saved
         visit.session.say("bad", str(error))

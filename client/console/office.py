@@ -12,7 +12,7 @@ from fedmunkey.client.site import SiteFolder
 from fedmunkey.common.deletions.words import OFFICER, Target
 from fedmunkey.common.errors import InvalidDeletion, InvalidProof
 from fedmunkey.common.proofs.signing.signing_key import SigningKey
-from fedmunkey.common.proofs.trusted_keys import TrustedKeys
+from fedmunkey.common.proofs.trusted_keys import Approved, TrustedKeys
 
 NOTES_FILE = "console-notes.jsonl"
 
@@ -56,6 +56,13 @@ class Office:
         """How many officers must have signed before a whole site is forgotten, as the trusted keys say."""
         keys = self.read_keys()
         return 1 if keys is None else keys.officers
+
+    def officers_for(self, kind: str) -> int:
+        """Return how many officers must have signed a request for a whole site (`site`), or for anything else."""
+        keys = self.read_keys()
+        if keys is None or (kind != "site" and (keys.approved is not Approved.ALL or not self.is_officer)):
+            return 1
+        return keys.officers
 
     def read_keys(self) -> TrustedKeys | None:
         """Return the trusted keys as they are now; raises `InvalidProof` if the file cannot be used."""

@@ -26,6 +26,7 @@ SCREENS = {
     "not yet": "/evidence/waits",
     "bundle": "/evidence",
     "countersign": "/countersign",
+    "standing": "/standing",
     "sites": "/sites",
     "log": "/log",
     "overview": "/overview",
