@@ -144,6 +144,22 @@ def test_list_that_cannot_be_read_whole_counts_as_one_of_everybody(make_federati
                 read()
 
 
+def test_store_and_journal_of_before_have_no_list_and_take_one(make_federation: Make) -> None:
+    federation = make_federation(guarantee="exact")
+    with federation.folder.open() as store:
+        for table in ("instructions_known", "rectified"):
+            store.database.connection.execute(f"DROP TABLE {table}")
+        with store.journal.writing() as journal:
+            journal.execute("DROP TABLE instructions")
+    whole = sums(federation)
+
+    with federation.folder.open() as store:
+        assert not store.instructions.opted_out()
+        assert store.orders.rectified(1) == 0
+    tell(federation, instruction(subject(3)))
+    assert sums(federation) != whole
+
+
 def test_state_is_that_of_a_store_without_what_is_opted_out(make_federation: Make) -> None:
     opted = make_federation("opted", guarantee="exact")
     never = make_federation("never", digits_without(2, 3), guarantee="exact")

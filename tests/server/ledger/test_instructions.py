@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -114,6 +115,21 @@ def test_request_that_was_entered_before_is_answered_again_as_it_was(service: Le
     assert service.submit(signed_request()) == before
     with pytest.raises(DeletionHeld):
         service.submit(signed_request("request-2"))
+
+
+def test_what_was_asked_before_skips_no_check(service: LedgerService) -> None:
+    service.submit(signed_request())
+
+    for again in (
+        replace(signed_request(), signature=b""),
+        signed_request(key=STRANGER),
+        signed_request(days=400),
+        replace(signed_request(target=records("a")), signature=signed_request().signature),
+        signed_request("request-2", key=STRANGER),
+    ):
+        with pytest.raises(NotAllowed):
+            service.submit(again)
+    assert [status.request.request_id for status in service.page().statuses] == ["request-1"]
 
 
 def test_ledger_that_goes_back_to_a_copy_has_lost_no_hold_and_no_release(
