@@ -6,11 +6,11 @@ import uuid
 
 from fastapi import Response
 
-from fedmunkey.client.console.asking import attachment
 from fedmunkey.client.console.drafts import read_ids
 from fedmunkey.client.console.office import Office
 from fedmunkey.client.deletions.instructing import end, entered_requests, give, read_standing
 from fedmunkey.common.console.face import Face, Visit, see
+from fedmunkey.common.console.pages import attachment
 from fedmunkey.common.deletions.words import Records, Subject
 from fedmunkey.common.errors import DeletionHeld, FedmunkeyError, InvalidDeletion, InvalidInput
 from fedmunkey.common.proofs.governance.instructions import InstructionKind

@@ -148,7 +148,7 @@ def test_by_mouse_alone_in_both_languages(case: ConsoleCase, language: str) -> N
         page = started.new_context(locale=language, viewport={"width": 1280, "height": 860}).new_page()
         faults: list[str] = []
         page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
-        page.goto(case.face.link(case.address))
+        page.goto(case.face.entrance.address(case.address))
         page.get_by_role("link", name=texts("standing.title")).click()
         page.get_by_text(texts("standing.hold"), exact=True).first.click()
         page.locator("#ids").fill(PATIENT)
