@@ -21,7 +21,7 @@ from fedmunkey.simulations.attacks.loss_threshold import score_by_loss
 from fedmunkey.simulations.federation.answers import Answers, HospitalBank
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.federated_loop import LocalTraining, average_rounds, munkey_site
-from fedmunkey.simulations.federation.plain_vit import Examples, PlainViT, plain_site
+from fedmunkey.simulations.federation.plain_models import Examples, PlainModel, plain_site
 from fedmunkey.simulations.federation.solved_federation import SolvedFederation
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation
 from fedmunkey.simulations.unlearning.plain_federation import PlainFederation
@@ -85,8 +85,8 @@ def _munkey(answers: MunkeyFederation, case: Case) -> MunkeyFederation:
 def _plain(answers: PlainFederation, case: Case) -> PlainFederation:
     settings = _as_further(case.settings)
     retained = {name: some for name, some in case.retained().items() if len(some.records)}
-    sites = [plain_site(name, Examples.of(some, case.shape), settings) for name, some in retained.items()]
-    model: PlainViT = _last_rounds(copy.deepcopy(answers.model), sites, settings)
+    sites = [plain_site(name, Examples.of(some, answers.model.shape), settings) for name, some in retained.items()]
+    model: PlainModel = _last_rounds(copy.deepcopy(answers.model), sites, settings)
     return PlainFederation(model, frozenset(retained))
 
 

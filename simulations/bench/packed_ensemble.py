@@ -16,7 +16,7 @@ from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import ImagePath, Settings
 from fedmunkey.simulations.bench.figure import Bench, Figure, Group, Measured, at_most
 from fedmunkey.simulations.bench.timing import alternate, keep_freed_memory, ratio
-from fedmunkey.simulations.federation.plain_vit import PlainViT
+from fedmunkey.simulations.federation.plain_models import PlainViT
 from fedmunkey.simulations.programs.machine import torch_threads
 
 _DIFFERENCE = Figure(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import torch
 
+from fedmunkey.common.settings.settings_text import ConfigValue
+from fedmunkey.simulations.comparison.search import with_changes
 from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case, seen_although_forgotten
 from fedmunkey.simulations.federation.hospitals import Encoded
@@ -17,6 +19,7 @@ from fedmunkey.simulations.federation.measurement import Measurement, measure
 from fedmunkey.simulations.federation.solved_federation import SolvedFederation
 from fedmunkey.simulations.forget_sets.question import Question
 from fedmunkey.simulations.programs.json_values import finite_only
+from fedmunkey.simulations.unlearning.closed_form import ClosedFormFederation
 from fedmunkey.simulations.unlearning.method import Budget, Method, training_bytes
 from fedmunkey.simulations.unlearning.munkey import MunkeyFederation, epsilon_of_settings
 from fedmunkey.simulations.unlearning.plain_federation import PlainFederation
@@ -83,8 +86,16 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
     return {name: math.nan if value is None else value for name, value in values.items()}
 
 
-def run_cell(question: Question, images: Encoded, methods: Sequence[Method[Any]], seed: int) -> list[Outcome]:
+def run_cell(
+    question: Question,
+    images: Encoded,
+    methods: Sequence[Method[Any]],
+    seed: int,
+    values: Mapping[str, ConfigValue] | None = None,
+) -> list[Outcome]:
     """Train one family, its oracle and another oracle, and let each of some of its methods forget.
+
+    `values` are settings of the family's own, if any: what is forgotten does not depend on them.
 
     Raises `ValueError` if methods of several families are given, and `AssertionError` if the oracle has seen a
     forgotten record.
@@ -92,7 +103,7 @@ def run_cell(question: Question, images: Encoded, methods: Sequence[Method[Any]]
     torch.set_num_threads(1)
     if len({method.family.name for method in methods}) != 1:
         raise ValueError(f"{', '.join(method.name for method in methods)} are not of one family")
-    return _outcomes(question.case(images, seed), methods, question.budget)
+    return _outcomes(with_changes(question.case(images, seed), values or {}), methods, question.budget)
 
 
 def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) -> list[Outcome]:
@@ -145,6 +156,8 @@ def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) ->
 def claims(after: Answers, oracle: Answers) -> tuple[float, float]:
     """Return whether a federation has its oracle's bytes, and a forgotten record's epsilon, as `Outcome` has them."""
     if isinstance(after, SolvedFederation) and isinstance(oracle, SolvedFederation):
+        return float(after.same_bytes(oracle)), 0.0
+    if isinstance(after, ClosedFormFederation) and isinstance(oracle, ClosedFormFederation):
         return float(after.same_bytes(oracle)), 0.0
     if not (isinstance(after, MunkeyFederation) and isinstance(oracle, MunkeyFederation)):
         return math.nan, math.nan

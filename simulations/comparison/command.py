@@ -16,20 +16,23 @@ from fedmunkey.common.errors import InvalidSetting
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import EncoderOption, JsonOption, SettingOption, WeightsOption
 from fedmunkey.common.settings.settings_text import given_settings
+from fedmunkey.simulations.comparison.cell import Outcome
 from fedmunkey.simulations.comparison.document import comparison_document
 from fedmunkey.simulations.comparison.findings import Column, SetFindings
-from fedmunkey.simulations.comparison.jobs import all_jobs, run_jobs
+from fedmunkey.simulations.comparison.jobs import Contest, all_jobs, contests_of, run_jobs, run_searches, with_chosen
 from fedmunkey.simulations.comparison.kept_cells import KeptCells
 from fedmunkey.simulations.comparison.presets import PRESETS, Preset
+from fedmunkey.simulations.comparison.search import TRIES, Searched
+from fedmunkey.simulations.comparison.search_table import search_table
 from fedmunkey.simulations.federation.consent import parse_share
 from fedmunkey.simulations.federation.division_options import DivideByOption, FeatureShiftOption
 from fedmunkey.simulations.federation.encoded_set import EncodedSet, load_encoded
 from fedmunkey.simulations.federation.partition import DivideBy
 from fedmunkey.simulations.federation.sources import load_dataset
 from fedmunkey.simulations.forget_sets.question import Question
+from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.programs.machine import usable_cores
 from fedmunkey.simulations.programs.options import (
-    AlphaOption,
     BudgetOption,
     DataDirOption,
     ForgetOption,
@@ -59,7 +62,25 @@ def compare(
     without: Annotated[list[str] | None, typer.Option(help="Leave this method out. Repeatable.")] = None,
     budget: BudgetOption = 2,
     quick: Annotated[bool, typer.Option("--quick", help="The first data set only, with 2 seeds.")] = False,
-    alpha: AlphaOption = float("inf"),
+    alpha: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="How alike hospitals are (Dirichlet, see --divide-by): 0.1 very different, inf (default) the same. "
+            "Repeatable: each has tables of its own."
+        ),
+    ] = None,
+    forget_set: Annotated[
+        list[str] | None,
+        typer.Option(help=f"What is forgotten, {', '.join(FORGET_SETS)}; the preset chooses. Repeatable."),
+    ] = None,
+    tries: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Settings that each may try on validation data, its paper's among them; 1 searches nothing. "
+            f"{TRIES} by default where methods are compared.",
+        ),
+    ] = None,
     divide_by: DivideByOption = DivideBy.LABELS,
     feature_shift: FeatureShiftOption = 0.0,
     setting: SettingOption = None,
@@ -72,8 +93,9 @@ def compare(
     ] = Path("comparison"),
     as_json: JsonOption = False,
 ) -> None:
-    """Compare MUNKEY's guarantees with nine other ways to forget, with each other, or recipes; and write a report.
+    """Compare MUNKEY's guarantees with other ways to forget, with each other, or recipes; and write a report.
 
+    Every method, ours among them, has the best of --tries settings on the validation records of another federation.
     delta is 1 / (10 N) for N training records, unless it is set.
 
     Example: munkey-sim compare --preset guarantees --data cells.npz --encoder squeezenet1_0 --weights squeezenet1_0.pth
@@ -85,6 +107,9 @@ def compare(
         raise InvalidSetting(f"--preset {preset}: is unknown; choose from {', '.join(PRESETS)}")
     asked = PRESETS[preset]
     methods = _chosen(asked, method, without)
+    unknown = next((name for name in forget_set or [] if name not in FORGET_SETS), None)
+    if unknown is not None:
+        raise InvalidSetting(f"--forget-set {unknown}: is unknown; choose from {', '.join(FORGET_SETS)}")
     shares = parse_share(forget), parse_share(permanent)
     _check_output(output)
     overrides = given_settings(setting, encoder=encoder, encoder_weights=weights)
@@ -100,19 +125,24 @@ def compare(
         ]
         _refuse_same_names(sets)
         further = Budget(budget), divide_by, feature_shift
-        questions = [
-            Question(one.settings, hospitals, alpha, shares[1], shares[0], asked.forget_set, *further) for one in sets
-        ]
+        contests = contests_of(
+            [
+                (one, Question(one.settings, hospitals, unlike, shares[1], shares[0], chosen, *further))
+                for one in sets
+                for chosen in forget_set or [asked.forget_set]
+                for unlike in alpha or [float("inf")]
+            ]
+        )
         numbers = [sets[0].settings.seed + number for number in range(seeds)]
-        pairs = list(zip(sets, questions, strict=True))
         # What cannot be asked for is refused before anything is trained.
-        canaries = [[_canaries(question, one, seed) for seed in numbers] for one, question in pairs]
-        jobs = all_jobs(pairs, asked, methods, numbers)
-        findings = run_jobs(jobs, asked, KeptCells(output / "cells"), cores or usable_cores(), progress)
+        canaries = [[_canaries(one, seed) for seed in numbers] for one in contests]
+        jobs, folder, workers = all_jobs(contests, asked, methods, numbers), output / "cells", cores or usable_cores()
+        searched = run_searches(jobs, tries or asked.tries, KeptCells(folder, Searched), workers, progress)
+        findings = run_jobs(with_chosen(jobs, searched), asked, KeptCells(folder, Outcome), workers, progress)
     document = comparison_document(
-        list(zip(sets, findings, strict=True)),
-        questions[0],
+        list(zip(contests, findings, strict=True)),
         asked,
+        searched=searched,
         canaries=sum(counts[0] for counts in canaries),
         command=command_line.typed(),
         seeds=numbers,
@@ -124,6 +154,8 @@ def compare(
         return
     for found in findings:
         command_line.print_table(_table(found, asked.columns))
+    if any(searched.values()):
+        command_line.print_table(search_table(searched, asked))
     sys.stdout.write("\n".join([*document["findings"], f"report: {paths['html']}"]) + "\n")
 
 
@@ -165,9 +197,9 @@ def _check_output(output: Path) -> None:
         raise InvalidSetting(f"--output {output}: {there} cannot be written to; give another folder")
 
 
-def _canaries(question: Question, encoded: EncodedSet, seed: int) -> int:
+def _canaries(contest: Contest, seed: int) -> int:
     """Return how many records with a wrong label a case has; raise what would be wrong with it."""
-    return sum(map(len, question.case(encoded.images, seed).canaries.values()))
+    return sum(map(len, contest.question.case(contest.encoded.images, seed).canaries.values()))
 
 
 def _refuse_same_names(sets: Sequence[EncodedSet]) -> None:

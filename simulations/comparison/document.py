@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedmunkey.simulations.comparison.findings import SetFindings
+from fedmunkey.simulations.comparison.jobs import Contest
 from fedmunkey.simulations.comparison.presets import Preset
-from fedmunkey.simulations.federation.encoded_set import EncodedSet
-from fedmunkey.simulations.forget_sets.question import Question, describe_question
+from fedmunkey.simulations.comparison.search import Searched
+from fedmunkey.simulations.comparison.search_table import searched_document
+from fedmunkey.simulations.forget_sets.question import describe_question
 from fedmunkey.simulations.reporting.intervals import interval_document
 from fedmunkey.simulations.reporting.preamble import SIMULATED, preamble
 from fedmunkey.simulations.unlearning.method import Method
@@ -17,16 +19,16 @@ LIMITS = (
     SIMULATED,
     "Gaps are to oracles trained with the same first weights; figures of few forgotten records move in large steps.",
     "The attacks know confidences only. An attacker with the weights of every round could learn more.",
-    "Baselines have the settings that their papers give, not the best ones for each data set; so has MUNKEY.",
+    "Settings are the best of a few on validation data, the same number for all, or those of the papers: see there.",
     "Seconds are of one thread on a machine that ran other cells at the same time.",
 )
 
 
 def comparison_document(
-    sets: Sequence[tuple[EncodedSet, SetFindings]],
-    question: Question,
+    contests: Sequence[tuple[Contest, SetFindings]],
     preset: Preset,
     *,
+    searched: Mapping[str, Sequence[Searched]],
     canaries: int,
     command: str,
     seeds: Sequence[int],
@@ -34,15 +36,23 @@ def comparison_document(
 ) -> dict[str, Any]:
     """Return the document; `simulations/reporting/report.schema.json` says what each part means.
 
-    The question is that of the first data set: the others differ in what follows from the data. Canaries are counted on
-    all data sets together, for the first seed; `finished` and `total` are numbers of cells.
+    The question is that of the first contest: the others differ in what follows from the data, and in how alike
+    hospitals are and what is forgotten, where several are named. Canaries are counted in all contests together, for the
+    first seed; `finished` and `total` are numbers of cells.
     """
-    findings = [found for _, found in sets]
+    findings = [found for _, found in contests]
+    question = contests[0][0].question
+    described = [describe_question(contest.question) for contest, _ in contests]
     names = [name for name in preset.methods if any(name in found.methods for found in findings)]
     return {
         **preamble("comparison", command, question.settings),
         "question": {
-            **describe_question(question),
+            **described[0],
+            "alpha": ", ".join(dict.fromkeys(one["alpha"] for one in described)),
+            "forget_set": {
+                "name": ", ".join(dict.fromkeys(one["forget_set"]["name"] for one in described)),
+                "title": "; ".join(dict.fromkeys(one["forget_set"]["title"] for one in described)),
+            },
             "canaries": canaries,
             "budget": question.budget.rounds,
             "seeds": list(seeds),
@@ -53,7 +63,7 @@ def comparison_document(
             for c in preset.columns
         ],
         "methods": [_describe_method(preset.methods[name]) for name in names],
-        "sets": [encoded.describe() for encoded, _ in sets],
+        "sets": [{**contest.encoded.describe(), "name": contest.label} for contest, _ in contests],
         "results": [
             {
                 "data": found.data,
@@ -63,6 +73,7 @@ def comparison_document(
             for found in findings
             for name in found.methods
         ],
+        "searched": searched_document(searched, preset),
         "findings": [sentence for found in findings for sentence in found.sentences()],
         "limits": list(LIMITS),
         "finished": cells,

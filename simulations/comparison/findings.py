@@ -191,7 +191,9 @@ class SetFindings:
         gap = self._title_and(closest, "Average Gap", "points")
         found = []
         if mine == closest:
-            found.append(f"{self.data}: {gap} has the smallest Average Gap of all methods that do not retrain.")
+            equals = [self.known[name].title for name in self._free if name != mine and self._as_close(name, mine)]
+            too = f", and {'; '.join(equals)} {'has' if len(equals) == 1 else 'have'} as small a one" if equals else ""
+            found.append(f"{self.data}: {gap} has the smallest Average Gap of all methods that do not retrain{too}.")
         else:
             own = self._title_and(mine, "Average Gap", "points")
             found.append(f"{self.data}: {gap} has a smaller Average Gap than {own}, and does not retrain either.")
@@ -207,8 +209,16 @@ class SetFindings:
     @property
     def _closest(self) -> str | None:
         """Whoever has the smallest Average Gap without retraining."""
-        free = [name for name in self.methods if not self.known[name].retrains]
-        return self.best("Average Gap", free, highest=False)
+        return self.best("Average Gap", self._free, highest=False)
+
+    @property
+    def _free(self) -> list[str]:
+        """Those that do not retrain."""
+        return [name for name in self.methods if not self.known[name].retrains]
+
+    def _as_close(self, method: str, other: str) -> bool:
+        """Say whether two have the same Average Gap in the digits that are shown."""
+        return f"{self.interval(method, 'Average Gap').mean:.1f}" == f"{self.interval(other, 'Average Gap').mean:.1f}"
 
     @property
     def _most_accurate(self) -> str | None:

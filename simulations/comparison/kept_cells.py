@@ -7,29 +7,46 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from fedmunkey.common.private_files import replace_file
-from fedmunkey.simulations.comparison.cell import Outcome
 
-_FORMAT = 2
+_FORMAT = 3
 
 
-class KeptCells:
-    """A folder with one file for each finished cell, named by a digest of everything that its result depends on."""
+class Kept(Protocol):
+    """What can be kept as JSON."""
 
-    def __init__(self, folder: Path) -> None:
+    def to_json(self) -> dict[str, Any]:
+        """Return it JSON-ready."""
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+
+
+Found = TypeVar("Found", bound=Kept)
+
+
+class KeptCells(Generic[Found]):
+    """A folder with one file for each finished cell, named by a digest of everything that its result depends on.
+
+    `kind` is the class of what a cell comes to: outcomes or, of a search, what was tried.
+    """
+
+    def __init__(self, folder: Path, kind: type[Found]) -> None:
         self._folder = folder
+        self._kind = kind
 
-    def read(self, cell: dict[str, Any]) -> list[Outcome] | None:
+    def read(self, cell: dict[str, Any]) -> list[Found] | None:
         """Return a cell's outcomes; None if it is not finished, or its file cannot be read and has to be made anew."""
         try:
             document = json.loads(self._path(cell).read_text())
-            return [Outcome.from_json(outcome) for outcome in document["outcomes"]]
+            return [self._kind.from_json(outcome) for outcome in document["outcomes"]]
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def keep(self, cell: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
+    def keep(self, cell: dict[str, Any], outcomes: Sequence[Found]) -> None:
         """Write a cell's outcomes; a reader sees the whole file or none."""
         path = self._path(cell)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import Any
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations.comparison.findings import COLUMNS, Column
+from fedmunkey.simulations.comparison.search import TRIES
 from fedmunkey.simulations.forget_sets.random_records import RandomRecords
 from fedmunkey.simulations.forget_sets.random_with_canaries import RandomWithCanaries
 from fedmunkey.simulations.unlearning.method import Method
@@ -27,12 +28,15 @@ class Preset:
     ----------
     changes : mapping
         For each method, by name, the settings that it does not share with the federation; those left out share all.
+    tries : int
+        How many settings a family and each of its methods may try on validation data; 1 for none but the first.
     """
 
     methods: Mapping[str, Method[Any]]
     forget_set: str
     columns: tuple[Column, ...]
     changes: Mapping[str, Mapping[str, ConfigValue]] = field(default_factory=dict)
+    tries: int = 1
 
 
 _OF_GUARANTEES = ("MB to train", "same bytes", "epsilon")
@@ -64,6 +68,7 @@ PRESETS: Mapping[str, Preset] = {
         METHODS,
         RandomWithCanaries.name,
         tuple(column for column in COLUMNS if column.name not in _OF_GUARANTEES),
+        tries=TRIES,
     ),
     "guarantees": Preset(
         {method.name: method for method in _GUARANTEES},

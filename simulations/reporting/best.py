@@ -27,3 +27,8 @@ def best_methods(comparison: Mapping[str, Any], data: str, column: Mapping[str, 
     champion = max(known.values()) if column["better"] == "higher" else min(known.values())
     shown = decimals(champion, column["digits"])
     return {method for method, mean in known.items() if decimals(mean, column["digits"]) == shown}
+
+
+def score(tried: Mapping[str, Any]) -> float | None:
+    """Return a searched setting's accuracy less its Average Gap, which learning has not; None where it has neither."""
+    return None if tried["accuracy"] is None else float(tried["accuracy"]) - float(tried["gap"] or 0.0)

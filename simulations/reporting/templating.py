@@ -29,6 +29,7 @@ def environment() -> Environment:
         "identical_words": plain_words.identical_words,
         "times": numerals.times,
         "best_methods": best.best_methods,
+        "score": best.score,
         "tables": run_tables,
     }
     return made

@@ -6,20 +6,25 @@ its own oracle. A *method* takes a trained federation of its family and makes it
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 
 from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
+from fedmunkey.common.settings.settings_text import ConfigValue
 from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Encoded
 
 Trained = TypeVar("Trained", bound=Answers)
+
+Choices = Sequence[Mapping[str, ConfigValue]]
+"""What a search on validation data may try, in its order, each as what differs from the first, which is empty."""
 
 SiteRecords = Mapping[str, Encoded]
 """Each hospital's records, by name."""
@@ -29,9 +34,15 @@ AfterRound = Callable[[int, Answers], None]
 
 
 class Family(ABC, Generic[Trained]):
-    """An architecture, by the name that users write, and how a federation of it learns."""
+    """An architecture, by the name that users write, and how a federation of it learns.
+
+    `choices` are settings that a search may try instead of the federation's. A family `forgets_by_design` whose one way
+    to forget is decided by how it learns.
+    """
 
     name: str
+    choices: Choices = ({},)
+    forgets_by_design = False
 
     @abstractmethod
     def train(
@@ -63,6 +74,8 @@ class Method(ABC, Generic[Trained]):
 
     Attributes
     ----------
+    choices : sequence of mapping
+        Numbers of its own that a search may try, attributes of an instance; without any the method has its paper's.
     paper : str
         Authors, year and arXiv number or venue of where it comes from.
     needs_data : bool
@@ -77,6 +90,16 @@ class Method(ABC, Generic[Trained]):
     family: Family[Trained]
     needs_data: bool
     retrains: bool
+    choices: Choices = ({},)
+
+    def chosen(self, values: Mapping[str, ConfigValue]) -> Self:
+        """Return the method with some of its numbers changed; raises `ValueError` for one that it does not have."""
+        changed = copy.copy(self)
+        for name, value in values.items():
+            if name not in vars(self):
+                raise ValueError(f"{self.name} has no {name}")
+            setattr(changed, name, value)
+        return changed
 
     @abstractmethod
     def forget(self, trained: Trained, case: Case, budget: Budget) -> Forgotten:

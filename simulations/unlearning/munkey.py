@@ -27,7 +27,7 @@ from fedmunkey.simulations.federation.answers import HospitalBank, MunkeyAnswers
 from fedmunkey.simulations.federation.case import Case, Rows
 from fedmunkey.simulations.federation.federated_loop import Learned, learn
 from fedmunkey.simulations.federation.solved_federation import SolvedFederation, solve_records
-from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Family, Forgotten, Method, SiteRecords
+from fedmunkey.simulations.unlearning.method import AfterRound, Budget, Choices, Family, Forgotten, Method, SiteRecords
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,30 @@ class MunkeyFederation(MunkeyAnswers):
         )
 
 
+_CHOICES: Mapping[Guarantee, Choices] = {
+    Guarantee.CERTIFIED: (
+        {},
+        {"clipped-learning-rate": 8.0},
+        {"clipped-learning-rate": 32.0},
+        {"local-steps": 1, "clipped-learning-rate": 32.0},
+    ),
+    Guarantee.EMPIRICAL: (
+        {},
+        {"depth": 0},
+        {"local-steps": 6},
+        {"depth": 1, "image-dropout": 0.6, "memory-dropout": 0.3},
+    ),
+}
+
+
 class MunkeyFamily(Family[MunkeyFederation]):
     """MUNKEY under a guarantee that descends; with settings that are not the federation's it goes by another name."""
 
+    forgets_by_design = True
+
     def __init__(self, guarantee: Guarantee, name: str = "") -> None:
         self.guarantee = guarantee
+        self.choices = _CHOICES[guarantee]
         self.name = name or f"munkey-{guarantee}"
 
     def train(
@@ -86,6 +105,8 @@ class SolvedFamily(Family[SolvedFederation]):
     """MUNKEY under `exact`; with settings that are not the federation's it goes by another name."""
 
     guarantee = Guarantee.EXACT
+    choices = ({}, {"random-features": 250}, {"random-features": 500}, {"random-features": 1000})
+    forgets_by_design = True
 
     def __init__(self, name: str = "") -> None:
         self.name = name or f"munkey-{Guarantee.EXACT}"

@@ -64,6 +64,8 @@ class NeighbourFamily(Family[NeighbourFederation]):
     """Keys and labels that each hospital keeps to itself; there is nothing to train."""
 
     name = "nearest-neighbours"
+    choices = ({}, {"neighbours": 1}, {"neighbours": 16}, {"neighbours": 64})
+    forgets_by_design = True
 
     def train(
         self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None

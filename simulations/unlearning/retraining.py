@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from fedmunkey.simulations.federation.case import Case
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, training_bytes
-from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, training_bytes
+from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, PlainMethod
 
 _OTHER_SEED = 1_000_003
 """Added to the seed, so that retraining is compared with an oracle that made other random choices."""
 
 
-class Retraining(Method[PlainFederation]):
-    """Train a plain ViT again from other first weights: exact, and as dear as training was."""
+class Retraining(PlainMethod):
+    """Train again from other first weights: exact, and as dear as training was."""
 
-    name = "retraining"
-    title = "plain ViT, retrained"
+    kind = "retraining"
+    words = "retrained"
     paper = "Cao and Yang 2015, IEEE S&P"
-    family = PlainFamily()
     needs_data = True
     retrains = True
 

@@ -18,7 +18,7 @@ from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.federated_loop import LocalTraining, average_rounds
 from fedmunkey.simulations.federation.hospitals import Encoded
-from fedmunkey.simulations.federation.plain_vit import Examples, PlainViT, plain_site
+from fedmunkey.simulations.federation.plain_models import Examples, PlainModel, plain_site
 from fedmunkey.simulations.unlearning.method import (
     AfterRound,
     Budget,
@@ -28,7 +28,7 @@ from fedmunkey.simulations.unlearning.method import (
     SiteRecords,
     weights_bytes,
 )
-from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, first_plain
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, first_plain
 
 SHARDS = 4
 """How many there are. A number that followed from how many records there are would change with a deletion."""
@@ -38,7 +38,7 @@ SHARDS = 4
 class SisaFederation:
     """A trained federation of one model for each shard in which some hospital has records."""
 
-    models: Mapping[int, PlainViT]
+    models: Mapping[int, PlainModel]
     sites: frozenset[str]
     num_classes: int
 
@@ -61,6 +61,7 @@ class SisaFamily(Family[SisaFederation]):
     """
 
     name = "sisa"
+    choices = PlainFamily.choices
 
     def train(
         self, records: SiteRecords, settings: Settings, shape: ModelShape, *, after_round: AfterRound | None = None
@@ -68,7 +69,7 @@ class SisaFamily(Family[SisaFederation]):
         """Train all shards' models, round by round."""
         sites = frozenset(name for name, some in records.items() if len(some.records))
 
-        def tell(number: int, models: Mapping[int, PlainViT]) -> None:
+        def tell(number: int, models: Mapping[int, PlainModel]) -> None:
             if after_round is not None:
                 after_round(number, SisaFederation(models, sites, shape.num_classes))
 
@@ -127,13 +128,14 @@ def train_shards(
     settings: Settings,
     shape: ModelShape,
     *,
-    after_round: Callable[[int, Mapping[int, PlainViT]], None] | None = None,
-) -> dict[int, PlainViT]:
+    after_round: Callable[[int, Mapping[int, PlainModel]], None] | None = None,
+) -> dict[int, PlainModel]:
     """Train some shards' models on each hospital's records of them, from first weights, with random choices of its own.
 
     `after_round` is called after each round, from 1, with the models as they are then, which change afterwards.
     """
-    models, sites = {}, {}
+    models: dict[int, PlainModel] = {}
+    sites: dict[int, list[LocalTraining[PlainModel]]] = {}
     for shard, part in parts.items():
         own = settings.replace(seed=derive_seed(settings.seed, "shard", shard) % 2**31)
         models[shard] = first_plain(shape, own.seed).eval()
@@ -146,9 +148,9 @@ def train_shards(
     return models
 
 
-def _in_round(site: LocalTraining[PlainViT], number: int) -> LocalTraining[PlainViT]:
+def _in_round(site: LocalTraining[PlainModel], number: int) -> LocalTraining[PlainModel]:
     return lambda model, _: site(model, number)
 
 
-def _message(models: Iterable[PlainViT]) -> int:
+def _message(models: Iterable[PlainModel]) -> int:
     return max(map(weights_bytes, models), default=0)

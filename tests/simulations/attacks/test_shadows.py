@@ -23,7 +23,7 @@ from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 from fedmunkey.simulations.unlearning.method import Budget
 from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation
-from fedmunkey.simulations.unlearning.nothing import Nothing
+from fedmunkey.simulations.unlearning.plain.nothing import Nothing
 
 COUNT = 4
 BUDGET = Budget(rounds=1)
@@ -84,7 +84,7 @@ def test_canaries_are_canaries_in_shadows_too_and_no_members(case: Case, questio
         assert ids == [[canary], [], []]
 
     quick = questions[0].settings.replace(num_rounds=1)
-    trained = Nothing.family.train(questions[0].everything(), quick, case.shape)
+    trained = Nothing().family.train(questions[0].everything(), quick, case.shape)
     shadow = forget_in_shadow(case, questions[0], trained, Nothing(), BUDGET)
     assert not any(canary in members for members in shadow.members.values())
 

@@ -30,7 +30,7 @@ from fedmunkey.simulations.federation.solved_federation import SolvedFederation
 from fedmunkey.simulations.forget_sets.registry import FORGET_SETS
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, SiteRecords
 from fedmunkey.simulations.unlearning.munkey import KeyDeletion, MunkeyFederation, SolvedDeletion
-from fedmunkey.simulations.unlearning.nothing import Nothing
+from fedmunkey.simulations.unlearning.plain.nothing import Nothing
 from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
 from fedmunkey.simulations.unlearning.retraining import Retraining
 from tests.simulations.given_records import train_rows

@@ -20,7 +20,7 @@ from fedmunkey.simulations.federation import encoded_set
 from fedmunkey.simulations.reporting.document import validate
 from tests.simulations.conftest import MunkeySim
 
-QUICK = ["--hospitals", "2", "--seeds", "2", "--permanent", "50%", "--forget", "20%", "--budget", "1"]
+QUICK = ["--hospitals", "2", "--seeds", "2", "--permanent", "50%", "--forget", "20%", "--budget", "1", "--tries", "1"]
 SETTINGS = ["image-path=frozen", "num-rounds=2", "local-epochs=1", "random-features=50", "exemplar-size=8", "seed=7"]
 METHODS = ["--method", "munkey-exact", "--method", "nothing", "--method", "fine-tuning"]
 
@@ -33,7 +33,7 @@ def cells(tasks_here: Callable[[ModuleType], list[Job]]) -> list[Job]:
 
 def described(cells: list[Job]) -> list[tuple[str, tuple[str, ...], int]]:
     """Return each cell's data set, methods and seed, and forget the cells."""
-    found = sorted((job.encoded.name, tuple(method.name for method in job.methods), job.seed) for job in cells)
+    found = sorted((job.contest.label, tuple(method.name for method in job.methods), job.seed) for job in cells)
     cells.clear()
     return found
 

@@ -54,12 +54,18 @@ def test_every_column_is_found_in_an_outcome() -> None:
             ("munkey-empirical", {"forget": 84.0}),
             ("fine-tuning", {"forget": 82.0}),
             False,
-            "fine-tuning (0.5 points) has a smaller Average Gap than MUNKEY, empirical (1.0",
+            "fine-tuning, ViT (0.5 points) has a smaller Average Gap than MUNKEY, empirical (1.0",
             "",
         ),
         # A smaller gap of a method that retrains does not count, and a tie goes to the guarantee.
         (("munkey-empirical", {"forget": 84.0}), ("retraining", {}), True, "of all methods that do not retrain", ""),
-        (("munkey-exact", {}), ("nearest-neighbours", {}), True, "smallest Average Gap", ""),
+        (
+            ("munkey-exact", {}),
+            ("nearest-neighbours", {}),
+            True,
+            "smallest Average Gap of all methods that do not retrain, and nearest neighbours has as small a one.",
+            "",
+        ),
     ],
 )
 def test_guarantee_wins_with_the_smallest_gap_of_those_that_do_not_retrain_near_the_best_accuracy(
@@ -83,8 +89,8 @@ def test_guarantees_alone_and_baselines_alone_are_no_contest() -> None:
         assert not alone.contested
         assert not alone.won
     assert alone.sentences() == [
-        "cells: selective synaptic dampening (0.0 points) has the smallest Average Gap.",
-        "cells: the most accurate is selective synaptic dampening (80.0 %).",
+        "cells: selective synaptic dampening, ViT (0.0 points) has the smallest Average Gap.",
+        "cells: the most accurate is selective synaptic dampening, ViT (80.0 %).",
     ]
 
 

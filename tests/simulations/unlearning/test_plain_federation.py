@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from fedmunkey.common.model.model import ModelShape, Munkey
 from fedmunkey.common.settings.settings import ImagePath, Settings
-from fedmunkey.simulations.federation.plain_vit import Examples, PlainViT, plain_site, train_plain
+from fedmunkey.simulations.federation.plain_models import Examples, PlainViT, plain_site, train_plain
 
 PATCHES = ModelShape(ImagePath.PATCHES, (1, 8, 8), 4, num_classes=3, width=16, depth=2, heads=2, exemplar_size=4)
 FROZEN = replace(PATCHES, image_path=ImagePath.FROZEN, input_shape=(2, 12), patch_size=0)

@@ -12,7 +12,7 @@ from fedmunkey.simulations.unlearning.registry import METHODS
 from tests.simulations.unlearning.small_case import same, small_case, trained, weights
 
 PLAIN = [name for name, method in METHODS.items() if method.family.name == "plain-vit"]
-DRAWING = {"fine-tuning", "neg-grad-plus", "scrub", "fed-eraser", "rapid-retraining", "retraining"}
+DRAWING = {"fine-tuning", "neg-grad-plus", "scrub", "fed-eraser", "rapid-retraining", "checkpoint", "retraining"}
 
 
 @pytest.mark.parametrize("name", PLAIN)

@@ -12,7 +12,7 @@ from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
-from fedmunkey.simulations.federation.plain_vit import PlainViT
+from fedmunkey.simulations.federation.plain_models import PlainModel
 from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
 from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, first_plain
 from fedmunkey.simulations.unlearning.sisa import SHARDS, Sisa, SisaFamily, SisaFederation, shard_of, shards_of
@@ -37,11 +37,11 @@ def federation(answers: Answers) -> SisaFederation:
     return answers
 
 
-def weights(model: PlainViT) -> dict[str, torch.Tensor]:
+def weights(model: PlainModel) -> dict[str, torch.Tensor]:
     return {name: weight.clone() for name, weight in model.state_dict().items()}
 
 
-def same(left: PlainViT, right: PlainViT) -> bool:
+def same(left: PlainModel, right: PlainModel) -> bool:
     return same_weights(weights(left), weights(right))
 
 

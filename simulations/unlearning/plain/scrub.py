@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fedmunkey.simulations.federation.case import Case
-from fedmunkey.simulations.federation.plain_vit import Examples, Loss, PlainViT, task_loss
-from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
+from fedmunkey.simulations.federation.plain_models import Examples, Loss, PlainModel, task_loss
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten
+from fedmunkey.simulations.unlearning.plain.local_epochs import RATE, Epoch, Share, shares_of, unlearn
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, PlainMethod
 
 ALPHA = 0.001
 """Weight of the divergence from the teacher on retained records.
@@ -35,7 +35,7 @@ MAX_SHARE = 2 / 3
 """Share of the epochs, from the first, that begin with max steps."""
 
 
-class Scrub(Method[PlainFederation]):
+class Scrub(PlainMethod):
     """Alternate max steps, away from the teacher on forgotten records, with min steps on retained ones.
 
     Each hospital alternates by epochs within a round, as the paper does without a federation; the last epochs are min
@@ -43,40 +43,48 @@ class Scrub(Method[PlainFederation]):
     forgotten has no part in rounds without max steps.
     """
 
-    name = "scrub"
-    title = "SCRUB"
+    kind = "scrub"
+    words = "SCRUB"
     paper = "Kurmanji et al. 2023, arXiv 2302.09880"
-    family = PlainFamily()
     needs_data = True
     retrains = False
+    choices = ({}, {"rate": 1.0}, {"rate": 1.0, "max_share": 1 / 3}, {"alpha": 0.5, "rate": 1.0})
+
+    def __init__(self, family: PlainFamily | None = None) -> None:
+        super().__init__(family)
+        self.alpha = ALPHA
+        self.max_share = MAX_SHARE
+        self.rate = RATE
 
     def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
         """Train a student from the trained weights for the budget's rounds."""
         settings = case.settings
         teacher = copy.deepcopy(trained.model).requires_grad_(False)
 
-        def apart(model: PlainViT, records: Examples) -> Tensor:
+        def apart(model: PlainModel, records: Examples) -> Tensor:
             return divergence(teacher(records.inputs), model(records.inputs), TEMPERATURE)
 
-        def lower(model: PlainViT, records: Examples) -> Tensor:
-            return ALPHA * apart(model, records) + GAMMA * task_loss(model, records, settings)
+        def lower(model: PlainModel, records: Examples) -> Tensor:
+            return self.alpha * apart(model, records) + GAMMA * task_loss(model, records, settings)
 
-        def higher(model: PlainViT, records: Examples) -> Tensor:
+        def higher(model: PlainModel, records: Examples) -> Tensor:
             return -apart(model, records)
 
         def steps(share: Share, epoch: Epoch, draws: torch.Generator) -> Iterator[Loss]:
-            if has_max_steps(epoch):
+            if has_max_steps(epoch, self.max_share):
                 for batch in share.forgotten.batches(settings.batch_size, draws):
                     yield partial(higher, records=batch)
             for batch in share.retained.batches(settings.batch_size, draws):
                 yield partial(lower, records=batch)
 
-        return unlearn(trained, shares_of(case), settings, budget, self.name, steps)
+        return unlearn(
+            trained, shares_of(case, trained.model.shape), settings, budget, self.kind, steps, rate=self.rate
+        )
 
 
-def has_max_steps(epoch: Epoch) -> bool:
-    """Return whether an epoch begins with max steps: those of the first two thirds do, and always the first."""
-    return epoch.number <= max(1, int(epoch.total * MAX_SHARE))
+def has_max_steps(epoch: Epoch, share: float = MAX_SHARE) -> bool:
+    """Return whether an epoch begins with max steps: those of the first share of all do, and always the first."""
+    return epoch.number <= max(1, int(epoch.total * share))
 
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

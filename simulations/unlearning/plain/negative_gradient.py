@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from fedmunkey.simulations.federation.case import Case
-from fedmunkey.simulations.federation.plain_vit import Examples, Loss, PlainViT, task_loss
-from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
+from fedmunkey.simulations.federation.plain_models import Examples, Loss, PlainModel, task_loss
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten
+from fedmunkey.simulations.unlearning.plain.local_epochs import RATE, Epoch, Share, shares_of, unlearn
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, PlainMethod
 
 ALPHA = 0.95
 """Weight of the retained loss, which the paper tunes for each task.
@@ -32,7 +32,7 @@ The paper has no such bound. Without it, a hospital of which all is forgotten wo
 """
 
 
-class NegativeGradient(Method[PlainFederation]):
+class NegativeGradient(PlainMethod):
     """Go down the retained and up the forgotten loss in the same step.
 
     An epoch goes once through a hospital's retained records; its forgotten ones are repeated beside them. Where nothing
@@ -41,22 +41,24 @@ class NegativeGradient(Method[PlainFederation]):
     `alpha` is the weight of the retained loss, from 0 to 1.
     """
 
-    name = "neg-grad-plus"
-    title = "NegGrad+"
+    kind = "neg-grad-plus"
+    words = "NegGrad+"
     paper = "Kurmanji et al. 2023, arXiv 2302.09880"
-    family = PlainFamily()
     needs_data = True
     retrains = False
+    choices = ({}, {"alpha": 0.8}, {"alpha": 0.8, "rate": 1.0}, {"alpha": 0.5, "rate": 0.25})
 
-    def __init__(self, alpha: float = ALPHA) -> None:
+    def __init__(self, family: PlainFamily | None = None, *, alpha: float = ALPHA) -> None:
+        super().__init__(family)
         self.alpha = alpha
+        self.rate = RATE
 
     def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
         """Train on for the budget's rounds with both kinds of records."""
         settings = case.settings
         ceiling = CEILING * math.log(case.shape.num_classes)
 
-        def loss(model: PlainViT, retained: Examples, forgotten: Examples) -> Tensor:
+        def loss(model: PlainModel, retained: Examples, forgotten: Examples) -> Tensor:
             both = task_loss(model, retained.joined(forgotten), settings, reduction="none")
             return neg_grad_plus(both[: len(retained)], both[len(retained) :], alpha=self.alpha, ceiling=ceiling)
 
@@ -70,7 +72,9 @@ class NegativeGradient(Method[PlainFederation]):
             for batch in share.retained.batches(size, draws):
                 yield partial(loss, retained=batch, forgotten=next(again, share.forgotten))
 
-        return unlearn(trained, shares_of(case), settings, budget, self.name, steps)
+        return unlearn(
+            trained, shares_of(case, trained.model.shape), settings, budget, self.kind, steps, rate=self.rate
+        )
 
 
 def neg_grad_plus(retained: Tensor, forgotten: Tensor, *, alpha: float, ceiling: float) -> Tensor:

@@ -12,9 +12,9 @@ import torch
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.federated_loop import average
-from fedmunkey.simulations.federation.plain_vit import train_plain
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
-from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, Weights
+from fedmunkey.simulations.federation.plain_models import train_plain
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, PlainMethod, Weights
 
 INTERVAL = 2
 """Every how many rounds the server has kept updates: the paper's retaining interval, with the value that it settles on.
@@ -24,7 +24,7 @@ CALIBRATION = 0.5
 """Epochs of calibration for one of training: the paper's calibration ratio r, with the value that it settles on."""
 
 
-class FedEraser(Method[PlainFederation]):
+class FedEraser(PlainMethod):
     """Rebuild a federation from every second round's updates, calibrated by what hospitals retain.
 
     The paper forgets whole clients, and a hospital of which nothing is retained is left out here as there. For records
@@ -36,24 +36,29 @@ class FedEraser(Method[PlainFederation]):
     that begin from the trained weights.
     """
 
-    name = "fed-eraser"
-    title = "FedEraser"
+    kind = "fed-eraser"
+    words = "FedEraser"
     paper = "Liu et al. 2021, IWQoS"
-    family = PlainFamily()
     needs_data = True
     retrains = True
+    choices = ({}, {"calibration": 1.0}, {"interval": 1}, {"interval": 1, "calibration": 1.0})
+
+    def __init__(self, family: PlainFamily | None = None) -> None:
+        super().__init__(family)
+        self.interval = INTERVAL
+        self.calibration = CALIBRATION
 
     def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
         """Replay what the server has kept; raises `ValueError` if the federation comes without its rounds."""
         del budget
         if not trained.rounds:
             raise ValueError("FedEraser needs the rounds that the server received; keep them when training")
-        settings = case.settings.replace(local_epochs=max(1, int(case.settings.local_epochs * CALIBRATION)))
+        settings = case.settings.replace(local_epochs=max(1, int(case.settings.local_epochs * self.calibration)))
         retained = {name: some for name, some in case.retained().items() if len(some.records)}
         model = copy.deepcopy(trained.model)
         model.load_state_dict(trained.rounds[0].before)
         calibrations = 0
-        for number, kept in list(enumerate(trained.rounds, start=1))[::INTERVAL]:
+        for number, kept in list(enumerate(trained.rounds, start=1))[:: self.interval]:
             weights = copy.deepcopy(model.state_dict())
             updates = []
             for name, some in retained.items():
@@ -63,8 +68,8 @@ class FedEraser(Method[PlainFederation]):
                     continue
                 local = copy.deepcopy(model)
                 labels = torch.from_numpy(some.records.labels)
-                draws = generator(settings.seed, self.name, name, number)
-                train_plain(local, some.inputs(case.shape), labels, settings, number, draws)
+                draws = generator(settings.seed, self.kind, name, number)
+                train_plain(local, some.inputs(model.shape), labels, settings, number, draws)
                 updates.append(calibrate(old, _difference(local.state_dict(), weights)))
                 calibrations += 1
             update = average(updates, [len(some.records) for some in retained.values()])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from fedmunkey.simulations.federation.case import Case
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method
-from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten
+from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, PlainMethod
 
 
-class Nothing(Method[PlainFederation]):
+class Nothing(PlainMethod):
     """Leave the trained federation as it is."""
 
-    name = "nothing"
-    title = "plain ViT, nothing done"
+    kind = "nothing"
+    words = "nothing done"
     paper = "Dosovitskiy et al. 2021, arXiv 2010.11929; McMahan et al. 2017, arXiv 1602.05629"
-    family = PlainFamily()
     needs_data = False
     retrains = False
 

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fedmunkey.simulations.federation.plain_vit import Examples
-from fedmunkey.simulations.unlearning.local_epochs import shares_of
+from fedmunkey.simulations.federation.plain_models import Examples
 from fedmunkey.simulations.unlearning.method import weights_bytes
-from fedmunkey.simulations.unlearning.synaptic_dampening import (
+from fedmunkey.simulations.unlearning.plain.local_epochs import shares_of
+from fedmunkey.simulations.unlearning.plain.synaptic_dampening import (
     SynapticDampening,
     dampen,
     mean_importances,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from fedmunkey.simulations.federation.plain_vit import Examples
+from fedmunkey.simulations.federation.plain_models import Examples
 from fedmunkey.simulations.unlearning.plain_federation import Weights
 
 

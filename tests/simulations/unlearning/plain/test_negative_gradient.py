@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedmunkey.simulations.unlearning.method import weights_bytes
-from fedmunkey.simulations.unlearning.negative_gradient import CEILING, NegativeGradient, neg_grad_plus
+from fedmunkey.simulations.unlearning.plain.negative_gradient import CEILING, NegativeGradient, neg_grad_plus
 from tests.simulations.unlearning.small_case import BUDGET, accuracy, loss, small_case, trained
 
 
@@ -40,8 +40,8 @@ def test_loss_is_that_of_the_paper(retained: list[float], forgotten: list[float]
 def test_forgotten_loss_rises_with_a_smaller_weight_of_the_retained_loss_and_retained_accuracy_stays() -> None:
     case = small_case()
 
-    done = NegativeGradient(0.9).forget(trained(), case, BUDGET)
-    weaker = NegativeGradient(1.0).forget(trained(), case, BUDGET).answers
+    done = NegativeGradient(alpha=0.9).forget(trained(), case, BUDGET)
+    weaker = NegativeGradient(alpha=1.0).forget(trained(), case, BUDGET).answers
 
     after = done.answers
     assert loss(weaker, case.forget_records()) <= loss(after, case.forget_records())

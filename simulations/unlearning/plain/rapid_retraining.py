@@ -16,10 +16,10 @@ from fedmunkey.common.model.randomness import generator
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.federated_loop import LocalTraining, average_rounds
-from fedmunkey.simulations.federation.plain_vit import Examples, PlainViT, falling
-from fedmunkey.simulations.unlearning.method import Budget, Forgotten, Method, weights_bytes
-from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, Weights, first_plain
-from fedmunkey.simulations.unlearning.record_gradients import record_gradients
+from fedmunkey.simulations.federation.plain_models import Examples, PlainModel, falling
+from fedmunkey.simulations.unlearning.method import Budget, Forgotten, weights_bytes
+from fedmunkey.simulations.unlearning.plain.record_gradients import record_gradients
+from fedmunkey.simulations.unlearning.plain_federation import PlainFamily, PlainFederation, PlainMethod, Weights
 
 ROUNDS = 0.5
 """Rounds for one of training."""
@@ -56,38 +56,43 @@ class Moments:
         return cls(0, _zeros(weights), _zeros(weights))
 
 
-class RapidRetraining(Method[PlainFederation]):
+class RapidRetraining(PlainMethod):
     """Train from the first weights on what is retained, in half of the rounds whatever the budget.
 
     Each hospital's moments begin again with each round, as in training they do. Unlike in the paper, each weight has
     its own curvature, not one averaged over a block of three, and steps are divided by its square root (`POWER`).
     """
 
-    name = "rapid-retraining"
-    title = "rapid retraining"
+    kind = "rapid-retraining"
+    words = "rapid retraining"
     paper = "Liu et al. 2022, arXiv 2203.07320"
-    family = PlainFamily()
     needs_data = True
     retrains = True
+    choices = ({}, {"rate": 1.0}, {"rate": 8.0}, {"rate": 16.0})
+
+    def __init__(self, family: PlainFamily | None = None) -> None:
+        super().__init__(family)
+        self.rate = RATE
 
     def forget(self, trained: PlainFederation, case: Case, budget: Budget) -> Forgotten:
         """Train again; nothing of the trained weights is used."""
         del budget
         settings = case.settings.replace(num_rounds=max(1, int(case.settings.descending_rounds * ROUNDS)))
         retained = {name: some for name, some in case.retained().items() if len(some.records)}
-        sites = [rapid_site(name, Examples.of(some, case.shape), settings) for name, some in retained.items()]
-        model = average_rounds(first_plain(case.shape, settings.seed), sites, settings.descending_rounds)
+        shape = trained.model.shape
+        sites = [rapid_site(name, Examples.of(some, shape), settings, self.rate) for name, some in retained.items()]
+        model = average_rounds(self.family.first(shape, settings.seed), sites, settings.descending_rounds)
         sent = 2 * weights_bytes(trained.model) * settings.descending_rounds * len(retained)
         return Forgotten(PlainFederation(model, frozenset(retained)), sent)
 
 
-def rapid_site(name: str, records: Examples, settings: Settings) -> LocalTraining[PlainViT]:
+def rapid_site(name: str, records: Examples, settings: Settings, rate: float = RATE) -> LocalTraining[PlainModel]:
     """Return the local training of a site with second-order steps; epochs and batches are those of training."""
 
-    def train_locally(model: PlainViT, number: int) -> int:
+    def train_locally(model: PlainModel, number: int) -> int:
         """Train in place for a round of a number; return how many records took part."""
-        draws = generator(settings.seed, RapidRetraining.name, name, number)
-        rate = RATE * settings.learning_rate * falling(number, settings.descending_rounds)
+        draws = generator(settings.seed, RapidRetraining.kind, name, number)
+        step = rate * settings.learning_rate * falling(number, settings.descending_rounds)
         weights: Weights = dict(model.state_dict())
         moments = Moments.none(weights)
         for _ in range(settings.local_epochs):
@@ -95,7 +100,7 @@ def rapid_site(name: str, records: Examples, settings: Settings) -> LocalTrainin
                 each = record_gradients(model, weights, batch, settings.label_smoothing)
                 gradient = {name: part.mean(0) for name, part in each.items()}
                 fisher = {name: part.square().mean(0) for name, part in each.items()}
-                weights, moments = newton_step(weights, gradient, fisher, moments, rate=rate)
+                weights, moments = newton_step(weights, gradient, fisher, moments, rate=step)
         model.load_state_dict(weights)
         return len(records)
 

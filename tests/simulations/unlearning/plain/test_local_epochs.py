@@ -11,10 +11,10 @@ import torch
 
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.simulations.federation.federated_loop import average
-from fedmunkey.simulations.federation.plain_vit import Examples, Loss, task_loss, train_plain
-from fedmunkey.simulations.unlearning import local_epochs
-from fedmunkey.simulations.unlearning.local_epochs import Epoch, Share, shares_of, unlearn
+from fedmunkey.simulations.federation.plain_models import Examples, Loss, task_loss, train_plain
 from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
+from fedmunkey.simulations.unlearning.plain import local_epochs
+from fedmunkey.simulations.unlearning.plain.local_epochs import Epoch, Share, shares_of, unlearn
 from tests.simulations.unlearning.small_case import SETTINGS, same, small_case, trained, weights
 
 RECORDS = Examples(torch.arange(5)[:, None], torch.arange(5) % 2)

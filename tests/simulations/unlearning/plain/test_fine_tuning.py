@@ -9,10 +9,10 @@ import torch
 
 from fedmunkey.common.model.randomness import generator
 from fedmunkey.simulations.federation.federated_loop import LocalTraining, average_rounds
-from fedmunkey.simulations.federation.plain_vit import PlainViT, train_plain
-from fedmunkey.simulations.unlearning.fine_tuning import FineTuning
-from fedmunkey.simulations.unlearning.local_epochs import RATE
+from fedmunkey.simulations.federation.plain_models import PlainModel, train_plain
 from fedmunkey.simulations.unlearning.method import weights_bytes
+from fedmunkey.simulations.unlearning.plain.fine_tuning import FineTuning
+from fedmunkey.simulations.unlearning.plain.local_epochs import RATE
 from tests.simulations.unlearning.small_case import (
     BUDGET,
     SETTINGS,
@@ -29,11 +29,11 @@ def test_it_continues_training_on_what_is_retained() -> None:
     case = small_case()
     settings = SETTINGS.replace(num_rounds=BUDGET.rounds, learning_rate=SETTINGS.learning_rate * RATE)
 
-    def site(name: str) -> LocalTraining[PlainViT]:
+    def site(name: str) -> LocalTraining[PlainModel]:
         records = case.retained()[name].records
         inputs, labels = torch.from_numpy(records.images), torch.from_numpy(records.labels)
 
-        def train(model: PlainViT, number: int) -> int:
+        def train(model: PlainModel, number: int) -> int:
             return train_plain(model, inputs, labels, settings, number, generator(3, "fine-tuning", name, number))
 
         return train

@@ -13,11 +13,11 @@ from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Hospital
-from fedmunkey.simulations.federation.plain_vit import Examples
+from fedmunkey.simulations.federation.plain_models import Examples
 from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
+from fedmunkey.simulations.unlearning.plain.rapid_retraining import Moments, RapidRetraining, newton_step
+from fedmunkey.simulations.unlearning.plain.record_gradients import record_gradients
 from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, Weights, first_plain
-from fedmunkey.simulations.unlearning.rapid_retraining import Moments, RapidRetraining, newton_step
-from fedmunkey.simulations.unlearning.record_gradients import record_gradients
 from tests.simulations.given_records import case_of, spoil, train_rows
 from tests.simulations.unlearning.small_case import loss, same, weights
 

@@ -1,4 +1,4 @@
-"""A plain vision transformer, and how a hospital trains it: what hospitals would use instead of a memory."""
+"""Models without a memory, a vision transformer and a linear one, and how a hospital trains them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,38 @@ _DEPTH = 2
 """Blocks where the `Munkey` has none."""
 
 
-class PlainViT(nn.Module):
-    """Vision transformer (Dosovitskiy et al. 2021) with the image path, blocks and head of a `Munkey`."""
+class PlainModel(nn.Module):
+    """A model without a memory, of `shape`: it maps inputs as `Encoded.inputs` has them to (B, num_classes) logits."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         self.shape = shape
+
+
+class PlainLinear(PlainModel):
+    """A linear function of frozen features, each token normalised, as `exact` and `certified` read them.
+
+    Its weights begin at zero, whatever the seed.
+    """
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__(shape)
+        tokens, size = shape.features
+        self.head = nn.Linear(tokens * size, shape.num_classes)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (B, num_classes) logits of (B, tokens, size) features."""
+        logits: Tensor = self.head(FeatureEmbedding.normalise(inputs).flatten(1))
+        return logits
+
+
+class PlainViT(PlainModel):
+    """Vision transformer (Dosovitskiy et al. 2021) with the image path, blocks and head of a `Munkey`."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__(shape)
         self.image: PatchEmbedding | FeatureEmbedding
         if shape.image_path is ImagePath.PATCHES:
             channels, height, width = shape.input_shape
@@ -52,7 +78,7 @@ class PlainViT(nn.Module):
         return logits
 
 
-Loss = Callable[[PlainViT], Tensor]
+Loss = Callable[[PlainModel], Tensor]
 """What one step lowers."""
 
 
@@ -86,7 +112,7 @@ class Examples:
         yield from Examples(self.inputs[rows], self.labels[rows]).parts(size)
 
 
-def task_loss(model: PlainViT, records: Examples, settings: Settings, *, reduction: str = "mean") -> Tensor:
+def task_loss(model: PlainModel, records: Examples, settings: Settings, *, reduction: str = "mean") -> Tensor:
     """Return the loss that training lowers: the mean over some records or, without a reduction, (n,) losses."""
     smoothing = settings.label_smoothing
     return F.cross_entropy(model(records.inputs), records.labels, label_smoothing=smoothing, reduction=reduction)
@@ -97,7 +123,7 @@ def falling(number: int, rounds: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (number - 1) / rounds))
 
 
-def descend(model: PlainViT, losses: Iterable[Loss], rate: float, settings: Settings) -> bool:
+def descend(model: PlainModel, losses: Iterable[Loss], rate: float, settings: Settings) -> bool:
     """Take one step of AdamW for each loss; return whether there was any."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=settings.weight_decay, fused=True)
     stepped = False
@@ -112,7 +138,7 @@ def descend(model: PlainViT, losses: Iterable[Loss], rate: float, settings: Sett
 
 
 def train_plain(
-    model: PlainViT, inputs: Tensor, labels: Tensor, settings: Settings, number: int, draws: torch.Generator
+    model: PlainModel, inputs: Tensor, labels: Tensor, settings: Settings, number: int, draws: torch.Generator
 ) -> int:
     """Train for a round as `client.learning.training` does, without memory and dropout; return how many examples."""
     records = Examples(inputs, labels)
@@ -125,10 +151,10 @@ def train_plain(
     return len(records)
 
 
-def plain_site(name: str, records: Examples, settings: Settings) -> LocalTraining[PlainViT]:
+def plain_site(name: str, records: Examples, settings: Settings) -> LocalTraining[PlainModel]:
     """Return the local training of a site without memory."""
 
-    def train_locally(model: PlainViT, number: int) -> int:
+    def train_locally(model: PlainModel, number: int) -> int:
         draws = generator(settings.seed, name, number)
         return train_plain(model, records.inputs, records.labels, settings, number, draws)
 

@@ -11,8 +11,8 @@ from fedmunkey.common.model.model import ModelShape
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.federation.case import Case
 from fedmunkey.simulations.federation.hospitals import Hospital
-from fedmunkey.simulations.unlearning.fed_eraser import FedEraser, calibrate
 from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
+from fedmunkey.simulations.unlearning.plain.fed_eraser import FedEraser, calibrate
 from fedmunkey.simulations.unlearning.plain_federation import PlainFederation, Weights
 from tests.simulations.given_records import case_of, spoil, train_rows
 from tests.simulations.unlearning.small_case import same, weights
@@ -27,7 +27,7 @@ def case(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> Ca
 
 @pytest.fixture
 def trained(case: Case) -> PlainFederation:
-    return FedEraser.family.train(case.everything(), case.settings, case.shape)
+    return FedEraser().family.train(case.everything(), case.settings, case.shape)
 
 
 def forget(trained: PlainFederation, case: Case) -> Weights:
@@ -49,7 +49,7 @@ def test_calibrated_update_has_the_old_length_and_the_new_direction() -> None:
 
 def test_erased_hospital_has_no_influence(hospitals: list[Hospital], settings: Settings, shape: ModelShape) -> None:
     case = case_of(hospitals, {"hospital-2": train_rows(hospitals[1])}, settings, shape)
-    trained = FedEraser.family.train(case.everything(), settings, shape)
+    trained = FedEraser().family.train(case.everything(), settings, shape)
     gone, stays = (
         dataclasses.replace(case, hospitals=[spoil(h, train_rows(h)) if h.name == name else h for h in hospitals])
         for name in ("hospital-2", "hospital-3")

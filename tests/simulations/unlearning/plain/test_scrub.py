@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fedmunkey.simulations.federation.answers import Answers
 from fedmunkey.simulations.federation.hospitals import Encoded
-from fedmunkey.simulations.unlearning.local_epochs import Epoch
 from fedmunkey.simulations.unlearning.method import Budget, weights_bytes
-from fedmunkey.simulations.unlearning.scrub import Scrub, divergence, has_max_steps
+from fedmunkey.simulations.unlearning.plain.local_epochs import Epoch
+from fedmunkey.simulations.unlearning.plain.scrub import Scrub, divergence, has_max_steps
 from tests.simulations.unlearning.small_case import BUDGET, accuracy, loss, probabilities, small_case, trained
 
 
