@@ -14,7 +14,7 @@ from fedmunkey.common.errors import EXIT_CODE
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.comparison import jobs
-from fedmunkey.simulations.comparison.jobs import Job
+from fedmunkey.simulations.comparison.jobs import Job, Search
 from fedmunkey.simulations.comparison.presets import PRESETS
 from fedmunkey.simulations.federation import encoded_set
 from fedmunkey.simulations.reporting.document import validate
@@ -135,6 +135,7 @@ def test_quick_takes_two_seeds_of_the_first_data_set_and_a_method_can_be_left_ou
             ["--preset", "recipes", "--method", "sourdough"],
             "is unknown; choose from transformer, as by default; linear",
         ),
+        (["--forget-set", "magic"], "--forget-set magic: is unknown; choose from random, subjects, canaries, site"),
         (["--set", "guarantee=exact"], "guarantee = exact: all are compared; choose with --method"),
         (["--epsilon", "1", "--epsilon", "2"], "--epsilon is given 2 times for 1 data sets; give it once for each"),
         (["--forget", "some"], "'some' is not a share"),
@@ -218,3 +219,50 @@ def test_recipes_differ_in_their_settings(run: MunkeySim, cells: list[Job], tmp_
 @pytest.mark.parametrize("name", PRESETS["recipes"].methods)
 def test_recipe_is_made_of_settings(name: str) -> None:
     assert Settings.parse(PRESETS["recipes"].changes[name]) != Settings() or name == "transformer, as by default"
+
+
+def test_several_alphas_and_forget_sets_have_tables_of_their_own(
+    run: MunkeySim, cells: list[Job], tmp_path: Path
+) -> None:
+    words = ["--alpha", "inf", "--alpha", "1", "--forget-set", "random", "--forget-set", "site", "--seeds", "1"]
+    code, out, err = run("--method", "munkey-exact", "--method", "closed-form", *words)
+
+    assert code == 0, err
+    labels = [
+        f"few, {what}, alpha = {alpha}" for what in ("random records", "a whole hospital") for alpha in ("inf", "1")
+    ]
+    assert {label for label, _, _ in described(cells)} == set(labels)
+    assert all(f"{label}, one seed" in out for label in labels)
+    document = json.loads((tmp_path / "comparison" / "report.json").read_text())
+    validate(document)
+    assert [one["name"] for one in document["sets"]] == labels
+    assert (document["question"]["alpha"], document["question"]["forget_set"]["name"]) == ("inf, 1.0", "random, site")
+    own = {
+        row["data"]: row["figures"]["own mix"]["mean"] for row in document["results"] if row["method"] == "munkey-exact"
+    }
+    assert len(set(own.values())) == len(labels)
+
+
+def test_searched_settings_are_used_and_stand_in_the_report_and_the_search_is_kept(
+    run: MunkeySim, cells: list[Job], tmp_path: Path
+) -> None:
+    words = ["--method", "nothing-linear", "--method", "neg-grad-plus-linear", "--seeds", "1", "--tries", "3"]
+    code, out, err = run(*words)
+
+    assert code == 0, err
+    assert "Settings chosen on validation data" in out
+    document = json.loads((tmp_path / "comparison" / "report.json").read_text())
+    validate(document)
+    learning, forgetting = document["searched"]
+    assert (learning["title"], forgetting["title"]) == ("linear, how it learns", "NegGrad+, linear")
+    assert [one["settings"] for one in learning["tried"]][:2] == ["as published", "learning-rate = 0.0005"]
+    assert [len(one["tried"]) for one in (learning, forgetting)] == [3, 3]
+    assert all(sum(tried["chosen"] for tried in one["tried"]) == 1 for one in (learning, forgetting))
+    search, cell = cells
+    assert isinstance(search, Search)
+    chosen = next(tried["settings"] for tried in forgetting["tried"] if tried["chosen"])
+    method = cell.methods[1]
+    assert chosen == "as published" or f"alpha = {vars(method)['alpha']:g}" in chosen
+    cells.clear()
+    run(*words)
+    assert cells == []

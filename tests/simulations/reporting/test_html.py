@@ -141,3 +141,12 @@ def test_best_method_that_does_not_retrain_is_marked(comparison: dict[str, Any])
     text = render_html(comparison)
 
     assert re.findall(r'class="number best" data-value="0\.0">([^<]*)<', text) == ["0.00 ± 0.00"] * 3
+
+
+def test_every_setting_that_was_searched_is_shown_and_the_chosen_one_marked(comparison: dict[str, Any]) -> None:
+    page = render_html(comparison)
+
+    assert "<strong>rate = 1</strong>" in page
+    assert "learning-rate = 0.005" in page
+    del comparison["searched"]
+    assert "Settings searched" not in render_html(comparison)

@@ -42,6 +42,19 @@ def test_best_average_gap_without_retraining_is_bold(comparison: dict[str, Any])
     assert sum(cell.startswith("**") for cell in rows.values()) == 2
 
 
+def test_searched_settings_are_shown_with_what_the_paper_has_and_are_left_out_where_nothing_was_searched(
+    comparison: dict[str, Any],
+) -> None:
+    _, *rows = table(render_markdown(comparison), "Settings searched")
+
+    assert rows == [
+        ["bccd", "SCRUB", "2", "rate = 1", "88.8", "86.0"],
+        ["bccd", "plain ViT, how it learns", "2", "as published", "92.0", "92.0"],
+    ]
+    del comparison["searched"]
+    assert "Settings searched" not in render_markdown(comparison)
+
+
 def test_audit_has_measures_attacks_and_verdicts(audit: dict[str, Any]) -> None:
     audit["measures"][0]["after"] = value(83.44, 0.91)
     audit["attacks"][0]["states"]["after"]["true_positives"] = value(0.0126, 0.004)
