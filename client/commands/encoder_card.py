@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 
 from fedmunkey.common.errors import InvalidInput
-from fedmunkey.common.model.encoders.encoder_card import EncoderCard, Pooling, card_path
+from fedmunkey.common.model.encoders.encoder_card import EncoderCard, card_path
 from fedmunkey.common.model.encoders.image_model import Interpolation
 from fedmunkey.common.model.encoders.onnx_models import OnnxModel, pooled_shape
+from fedmunkey.common.model.encoders.pooling import Pooling
 from fedmunkey.common.programs import command_line
 from fedmunkey.common.programs.options import JsonOption
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from fedmunkey.common.settings.settings import ONNX
+from fedmunkey.common.settings.settings import ONNX, PoolingName
 
 _DIGITS = 16
-_OF_MODEL = re.compile(rf"(\w+):(\d+):(mirror:)?([0-9a-f]{{{_DIGITS}}})")
+_OF_MODEL = re.compile(rf"(\w+):(\d+):(mirror:)?(?:([a-z]+):)?([0-9a-f]{{{_DIGITS}}})")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class EncoderFacts:
     preprocessing : str
         What becomes of an image before and after the network, in one line for people and for comparing.
     fingerprint : str
-        Name, size, mirror and weights in one short text; equal exactly if keys are comparable. Key stores keep it.
+        Name, size, mirror, pooling and weights in one short text; equal exactly if keys are comparable. Key stores
+        keep it.
     size : int
         The setting `encoder-size` with the choice made; 0 where an encoder leaves none.
     key_size : int
@@ -42,9 +43,10 @@ class EncoderFacts:
     feature_shape: tuple[int, int]
 
 
-def model_fingerprint(name: str, size: int, weights: str, *, mirror: bool) -> str:
-    """Return the fingerprint of an encoder whose weights have some digest."""
-    return f"{name}:{size}:{'mirror:' * mirror}{weights[:_DIGITS]}"
+def model_fingerprint(name: str, size: int, weights: str, *, mirror: bool, pooling: str = "") -> str:
+    """Return the fingerprint of an encoder whose weights have some digest; a pooling is named that was chosen."""
+    pooled = f"{pooling}:" if pooling else ""
+    return f"{name}:{size}:{'mirror:' * mirror}{pooled}{weights[:_DIGITS]}"
 
 
 def fingerprint_fields(fingerprint: str) -> dict[str, str]:
@@ -53,11 +55,12 @@ def fingerprint_fields(fingerprint: str) -> dict[str, str]:
     if found is None:
         name, _, version = fingerprint.partition("-")
         return {"encoder": name, "encoder-version": version}
-    name, size, mirror, weights = found.groups()
+    name, size, mirror, pooling, weights = found.groups()
     return {
         "encoder": name,
         # The digest of a file in ONNX is that of its card as well, which says the size.
         **({} if name == ONNX else {"encoder-size": size}),
+        "encoder-pooling": pooling or PoolingName.AUTO.value,
         "encoder-mirror": "true" if mirror else "false",
         "encoder-weights": weights,
     }

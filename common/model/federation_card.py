@@ -24,8 +24,8 @@ _SIZE = "encoder-size"
 _NAME_CHARACTERS = 100
 
 _ALWAYS = (
-    *("image-shape", NUM_CLASSES, "encoder", _SIZE, "encoder-mirror", "image-path", "patch-size", "exemplar-size"),
-    *("guarantee", "neighbours"),
+    *("image-shape", NUM_CLASSES, "encoder", _SIZE, "encoder-pooling", "encoder-mirror", "image-path"),
+    *("patch-size", "exemplar-size", "guarantee", "neighbours"),
 )
 _TRANSFORMER = ("width", "depth", "heads", "aggregation", "temperature", "image-vote", "exemplar-tokens")
 _AGREED = {

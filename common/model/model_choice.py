@@ -23,7 +23,9 @@ def choose_shape(settings: Settings) -> ModelShape:
     Raises `InvalidSetting` if there is no such encoder, or a patch size does not divide the image.
     """
     weights, size = settings.encoder_weights, settings.encoder_size
-    features = feature_shape(settings.encoder, settings.image_shape, weights=weights, size=size)
+    features = feature_shape(
+        settings.encoder, settings.image_shape, weights=weights, size=size, pooling=settings.encoder_pooling
+    )
     return ModelShape.of(Recipe.of(settings), features)
 
 
@@ -37,6 +39,7 @@ def choose_encoder(settings: Settings) -> Encoder:
         settings.image_shape,
         weights=settings.encoder_weights,
         size=settings.encoder_size,
+        pooling=settings.encoder_pooling,
         mirror=settings.encoder_mirror,
         device=choose_device(settings.device),
     )
@@ -49,6 +52,7 @@ def choose_facts(settings: Settings) -> EncoderFacts:
         settings.image_shape,
         weights=settings.encoder_weights,
         size=settings.encoder_size,
+        pooling=settings.encoder_pooling,
         mirror=settings.encoder_mirror,
     )
 

@@ -44,6 +44,15 @@ class ImagePath(StrEnum):
     FROZEN = "frozen"
 
 
+class PoolingName(StrEnum):
+    """How an encoder's feature maps become tokens, where it has any."""
+
+    AUTO = "auto"
+    MEAN = "mean"
+    MAXIMUM = "maximum"
+    GRID = "grid"
+
+
 class StrategyName(StrEnum):
     """Flower strategies that the coordinator can be told to use."""
 
@@ -191,6 +200,11 @@ class Settings(BaseModel):
     )
     encoder_size: int = Field(
         0, ge=0, le=2048, description="Side in pixels to which images are resized for the encoder; 0 chooses."
+    )
+    encoder_pooling: PoolingName = Field(
+        PoolingName.AUTO,
+        description="How feature maps become tokens: `mean`, `maximum`, `grid` (four means), or `auto`, which takes "
+        "mean and maximum. A vision transformer has none, and an ONNX file's card says its own.",
     )
     encoder_mirror: bool = Field(
         True,

@@ -20,8 +20,9 @@ from fedmunkey.common.settings.settings_text import ConfigValue, given_settings
 _DECIDING = ("encoder", "image-shape", "guarantee")
 """Where one of these changes, what an earlier version had decided by them is decided anew."""
 
-_KEPT = (*_DECIDING, "encoder-mirror", "exemplar-size", "learns-from", "renew-within", "fewest-changed")
-_OF_ENCODER = ("encoder", "encoder-size", "encoder-mirror", "image-shape")
+_KEPT_OF_ENCODER = ("encoder-pooling", "encoder-mirror")
+_KEPT = (*_DECIDING, *_KEPT_OF_ENCODER, "exemplar-size", "learns-from", "renew-within", "fewest-changed")
+_OF_ENCODER = ("encoder", "encoder-size", *_KEPT_OF_ENCODER, "image-shape")
 
 
 @dataclass(frozen=True)

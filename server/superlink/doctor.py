@@ -141,7 +141,13 @@ def _run(settings: CoordinatorFile) -> Iterator[Finding]:
     # It brings torch, which nothing else here needs.
     from fedmunkey.common.model.encoders import feature_shape
 
-    feature_shape(run.encoder, run.image_shape, weights=run.encoder_weights, size=run.encoder_size)
+    feature_shape(
+        run.encoder,
+        run.image_shape,
+        weights=run.encoder_weights,
+        size=run.encoder_size,
+        pooling=run.encoder_pooling,
+    )
     try:
         settings.check_card(run)
     except InvalidInput as error:

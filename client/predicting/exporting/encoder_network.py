@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from fedmunkey.client.predicting.exporting.graph import NEWEST, OLDEST, Graph
 from fedmunkey.common.errors import InvalidWeights, brought_by
 from fedmunkey.common.model.encoders import Encoder
-from fedmunkey.common.model.encoders.encoder_card import Pooling
 from fedmunkey.common.model.encoders.image_model import ImageModelEncoder
 from fedmunkey.common.model.encoders.onnx_models import OnnxEncoder
+from fedmunkey.common.model.encoders.pooling import Pooling
 
 _PREFIX = "encoder/"
 
@@ -128,6 +128,9 @@ def _add_pooling(graph: Graph, pooling: Pooling, output: str, shape: tuple[int, 
     average = graph.node("GlobalAveragePool", found)
     if pooling is Pooling.MEAN:
         graph.node("Reshape", average, row, output=given)
+        return
+    if pooling is Pooling.MAXIMUM:
+        graph.node("Reshape", graph.node("GlobalMaxPool", found), row, output=given)
         return
     mean = graph.node("Reshape", average, row)
     maximum = graph.node("Reshape", graph.node("GlobalMaxPool", found), row)

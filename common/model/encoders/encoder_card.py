@@ -5,14 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from torch import Tensor
 
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
 from fedmunkey.common.model.encoders.image_model import (
@@ -20,46 +16,13 @@ from fedmunkey.common.model.encoders.image_model import (
     IMAGENET_STD,
     Interpolation,
     Preprocessing,
-    mean_and_maximum,
 )
+from fedmunkey.common.model.encoders.pooling import Pooling
 
 _Count = Annotated[int, Field(gt=0, le=1_000_000)]
 _Number = Annotated[float, Field(allow_inf_nan=False)]
 _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 _split = BeforeValidator(lambda given: given.split(",") if isinstance(given, str) else given)
-
-
-class Pooling(StrEnum):
-    """How a model's output becomes feature tokens."""
-
-    MEAN_AND_MAXIMUM = "mean-and-maximum"
-    """Feature maps (1, C, H, W): two tokens, mean and maximum over space."""
-    MEAN = "mean"
-    """Feature maps: one token, the mean over space."""
-    GRID = "grid"
-    """Feature maps: four tokens, the means of a grid of two by two cells."""
-    CLASS_TOKEN = "class-token"  # noqa: S105
-    """Tokens (1, T, C) of a vision transformer: two, the first and the mean of the others."""
-    NONE = "none"
-    """A vector (1, C) is the one token as it is."""
-
-    @property
-    def dimensions(self) -> int:
-        """Dimensions of an output that it takes."""
-        return {Pooling.CLASS_TOKEN: 3, Pooling.NONE: 2}.get(self, 4)
-
-    def pool(self, output: Tensor) -> Tensor:
-        """Return (1, tokens, size) of a model's output for one image."""
-        return _POOLED[self](output)
-
-
-_POOLED: dict[Pooling, Callable[[Tensor], Tensor]] = {
-    Pooling.MEAN_AND_MAXIMUM: mean_and_maximum,
-    Pooling.MEAN: lambda maps: maps.mean((2, 3)).unsqueeze(1),
-    Pooling.GRID: lambda maps: torch.nn.functional.adaptive_avg_pool2d(maps, 2).flatten(2).transpose(1, 2),
-    Pooling.CLASS_TOKEN: lambda tokens: torch.stack([tokens[:, 0], tokens[:, 1:].mean(1)], dim=1),
-    Pooling.NONE: lambda vector: vector.unsqueeze(1),
-}
 
 
 class EncoderCard(BaseModel):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,12 @@ from torch.nn import functional
 
 from fedmunkey.common.model.encoder_facts import EncoderFacts, model_fingerprint
 from fedmunkey.common.model.encoders.encoder import Encoder, Encoding
+from fedmunkey.common.model.encoders.pooling import Pooling
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-MEAN_AND_MAXIMUM = "mean and maximum over space"
+Found = TypeVar("Found")
+
 MIRRORED = ", averaged with the mirror image"
 
 
@@ -59,21 +62,22 @@ class ImageModelEncoder(Encoder):
     images. Another processor, device or version of a library may give other bits.
     """
 
-    def __init__(self, preprocessing: Preprocessing, *, mirror: bool, device: torch.device) -> None:
+    def __init__(self, preprocessing: Preprocessing, *, pooling: Pooling, mirror: bool, device: torch.device) -> None:
         self.preprocessing = preprocessing
+        self.pooling = pooling
         self.mirror = mirror
         self.device = device
         self._mean = torch.tensor(preprocessing.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(preprocessing.std, device=device).view(1, 3, 1, 1)
 
-    def _facts(self, name: str, weights: str, pooled: str) -> EncoderFacts:
-        """Return the facts of a named model whose weights have a digest, and whose features are pooled somehow."""
-        size = self.preprocessing.size
+    def _facts(self, name: str, weights: str) -> EncoderFacts:
+        """Return the facts of a named model whose weights have a digest."""
+        size, pooling = self.preprocessing.size, self.pooling
         return EncoderFacts(
             name=name,
             weights=weights,
-            preprocessing=f"{self.preprocessing.words}; {pooled}{MIRRORED * self.mirror}",
-            fingerprint=model_fingerprint(name, size, weights, mirror=self.mirror),
+            preprocessing=f"{self.preprocessing.words}; {pooling.words}{MIRRORED * self.mirror}",
+            fingerprint=model_fingerprint(name, size, weights, mirror=self.mirror, pooling=pooling.chosen),
             size=size,
             key_size=self.key_size,
             feature_shape=self.feature_shape,
@@ -86,43 +90,44 @@ class ImageModelEncoder(Encoder):
 
     def read_prepared(self, pixels: Tensor) -> Tensor:
         """Return (1, tokens, size) features of a prepared image of (1, 3, S, S), not mirrored."""
-        return self._features(pixels)
+        return self.pooling.pool(self.answer(pixels))
 
     @abstractmethod
-    def _features(self, pixels: Tensor) -> Tensor:
-        """Return (1, tokens, size) features of a prepared image of (1, 3, S, S)."""
+    def answer(self, pixels: Tensor) -> Tensor:
+        """Return what the model answers for a prepared image of (1, 3, S, S), before it is pooled."""
 
-    @abstractmethod
-    def _key(self, features: Tensor) -> Tensor:
-        """Return (1, key_size) of (1, tokens, size) features, of any length."""
+    def encode_poolings(self, images: Tensor, poolings: Sequence[Pooling]) -> list[Encoding]:
+        """Encode (N, 1 or 3, H, W) uint8 images once, and return what each of some poolings makes of it."""
+        workers = torch.get_num_threads() if self.device.type == "cpu" else 1
+        each = _map_alone(lambda image: self._encode_one(image, poolings), images, workers)
+        by_pooling = [[one[place] for one in each] for place in range(len(poolings))]
+        return [
+            Encoding(torch.cat([e.keys for e in some]), torch.cat([e.features for e in some])) for some in by_pooling
+        ]
 
     def encode_batch(self, images: Tensor) -> Encoding:
         """Encode (N, 1 or 3, H, W) uint8 images; grey is repeated over the three channels."""
-        workers = torch.get_num_threads() if self.device.type == "cpu" else 1
-        encodings = _map_alone(self._encode_one, images, workers)
-        return Encoding(torch.cat([e.keys for e in encodings]), torch.cat([e.features for e in encodings]))
+        return self.encode_poolings(images, [self.pooling])[0]
 
     @torch.no_grad()
-    def _encode_one(self, image: Tensor) -> Encoding:
+    def _encode_one(self, image: Tensor, poolings: Sequence[Pooling]) -> list[Encoding]:
         """Encode (1, 1 or 3, H, W)."""
         size, mode = self.preprocessing.size, self.preprocessing.interpolation.value
         # The strides that an image comes with would choose among algorithms too.
         pixels = image.clone(memory_format=torch.contiguous_format).to(self.device).float() / 255
         pixels = functional.interpolate(pixels, size=(size, size), mode=mode, antialias=True)
         pixels = (pixels.expand(-1, 3, -1, -1) - self._mean) / self._std
-        features = self._features(pixels)
-        if self.mirror:
-            # Not one batch of two, whose sums could be in another order than those of each alone.
-            features = (features + self._features(pixels.flip(3))) / 2
-        return Encoding(functional.normalize(self._key(features), dim=1), features)
+        # Not one batch of two, whose sums could be in another order than those of each alone.
+        answers = [self.answer(some) for some in ([pixels, pixels.flip(3)] if self.mirror else [pixels])]
+        found = []
+        for pooling in poolings:
+            first, *mirrored = (pooling.pool(answer) for answer in answers)
+            features = (first + mirrored[0]) / 2 if mirrored else first
+            found.append(Encoding(functional.normalize(pooling.key(features), dim=1), features))
+        return found
 
 
-def mean_and_maximum(maps: Tensor) -> Tensor:
-    """Return two tokens of (N, C, H, W) feature maps, (N, 2, C): mean and maximum over space."""
-    return torch.stack([maps.mean((2, 3)), maps.amax((2, 3))], dim=1)
-
-
-def _map_alone(function: Callable[[Tensor], Encoding], images: Tensor, workers: int) -> list[Encoding]:
+def _map_alone(function: Callable[[Tensor], Found], images: Tensor, workers: int) -> list[Found]:
     """Apply a function to each image alone, each in one of some threads that PyTorch does not share out further."""
     threads = torch.get_num_threads()
     try:

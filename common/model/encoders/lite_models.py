@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from fedmunkey.common.errors import brought_by
 from fedmunkey.common.model.encoder_facts import EncoderFacts
 from fedmunkey.common.model.encoders.image_model import (
-    MEAN_AND_MAXIMUM,
     ImageModelEncoder,
     Preprocessing,
-    mean_and_maximum,
 )
+from fedmunkey.common.model.encoders.pooling import Pooling
 from fedmunkey.common.model.encoders.state_files import load_state, read_state, state_digest
 
 _CENTRE, _SPREAD = 127 / 255, 128 / 255
@@ -32,25 +31,34 @@ def lite_names() -> list[str]:
     return list(_FILES)
 
 
-def lite_feature_shape() -> tuple[int, int]:
+def lite_feature_shape(pooling: Pooling = Pooling.MEAN_AND_MAXIMUM) -> tuple[int, int]:
     """Return tokens and numbers in each, without loading the model."""
-    return 2, _FEATURES
+    return pooling.tokens, _FEATURES
 
 
 class LiteEncoder(ImageModelEncoder):
     """EfficientNet-Lite without its classifier (Liu 2020; converted from TensorFlow, Apache-2.0).
 
-    Features are two tokens, mean and maximum over space of the last feature map; the key is both, scaled to unit
-    length. `weights` is a file with a state dict, or empty for that of the installed package.
+    Features are the last feature map, pooled to tokens; the key is all of them, scaled to unit length. `weights` is a
+    file with a state dict, or empty for that of the installed package.
 
     Raises `InvalidSetting` where the packages are not installed, and `InvalidWeights` for weights of another model.
     """
 
-    def __init__(self, name: str, *, weights: str, size: int, mirror: bool = False, device: torch.device) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        weights: str,
+        size: int,
+        pooling: Pooling = Pooling.MEAN_AND_MAXIMUM,
+        mirror: bool = False,
+        device: torch.device,
+    ) -> None:
         prepared = Preprocessing(size, (_CENTRE,) * 3, (_SPREAD,) * 3)
-        super().__init__(prepared, mirror=mirror, device=device)
-        self.feature_shape = lite_feature_shape()
-        self.key_size = self.feature_shape[0] * self.feature_shape[1]
+        super().__init__(prepared, pooling=pooling, mirror=mirror, device=device)
+        self.feature_shape = lite_feature_shape(pooling)
+        self.key_size = pooling.key_size(_FEATURES)
         models, files = _installed(name)
         state = read_state(Path(weights or getattr(files, _FILES[name]).get_model_file_path()))
         model = models.EfficientNet.from_name(name.replace("_", "-"), image_size=size)
@@ -62,7 +70,7 @@ class LiteEncoder(ImageModelEncoder):
     @property
     def facts(self) -> EncoderFacts:
         """Name, input size, whether images are mirrored as well, and a digest of the weights."""
-        return self._facts(self.name, self._weights, MEAN_AND_MAXIMUM)
+        return self._facts(self.name, self._weights)
 
     @property
     def network(self) -> nn.Module:
@@ -70,11 +78,10 @@ class LiteEncoder(ImageModelEncoder):
         model: nn.Module = self._model
         return model
 
-    def _features(self, pixels: Tensor) -> Tensor:
-        return mean_and_maximum(self._model.extract_features(pixels))
-
-    def _key(self, features: Tensor) -> Tensor:
-        return features.flatten(1)
+    def answer(self, pixels: Tensor) -> Tensor:
+        """Return the last feature map of a prepared image."""
+        maps: Tensor = self._model.extract_features(pixels)
+        return maps
 
 
 def _installed(name: str) -> tuple[Any, Any]:

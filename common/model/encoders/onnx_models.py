@@ -11,8 +11,9 @@ from torch import Tensor
 
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights, brought_by
 from fedmunkey.common.model.encoder_facts import EncoderFacts, model_fingerprint
-from fedmunkey.common.model.encoders.encoder_card import EncoderCard, Pooling, card_path, read_encoder_card
+from fedmunkey.common.model.encoders.encoder_card import EncoderCard, card_path, read_encoder_card
 from fedmunkey.common.model.encoders.image_model import MIRRORED, ImageModelEncoder
+from fedmunkey.common.model.encoders.pooling import Pooling
 from fedmunkey.common.settings.settings import ONNX
 
 
@@ -28,7 +29,7 @@ class OnnxEncoder(ImageModelEncoder):
     def __init__(self, path: Path, *, mirror: bool = False) -> None:
         self.path = path
         self.card = read_encoder_card(path)
-        super().__init__(self.card.preprocessing, mirror=mirror, device=torch.device("cpu"))
+        super().__init__(self.card.preprocessing, pooling=self.card.pooling, mirror=mirror, device=torch.device("cpu"))
         model = _read(path)
         digest = hashlib.sha256(model).hexdigest()
         if digest != self.card.sha256:
@@ -48,12 +49,6 @@ class OnnxEncoder(ImageModelEncoder):
     def answer(self, pixels: Tensor) -> Tensor:
         """Return what the model answers for a prepared image of (1, 3, S, S), before it is pooled."""
         return self._model.run(pixels)
-
-    def _features(self, pixels: Tensor) -> Tensor:
-        return self.card.pooling.pool(self.answer(pixels))
-
-    def _key(self, features: Tensor) -> Tensor:
-        return features[:, 0] if self.card.pooling is Pooling.CLASS_TOKEN else features.flatten(1)
 
 
 class OnnxModel:
@@ -90,7 +85,7 @@ class OnnxModel:
 
 def onnx_facts(card: EncoderCard, *, mirror: bool) -> EncoderFacts:
     """Return what a model is made of, as its card says: whoever vouches for the card needs no model."""
-    tokens, size = card.features
+    _, size = card.features
     return EncoderFacts(
         name=ONNX,
         weights=card.sha256,
@@ -98,7 +93,7 @@ def onnx_facts(card: EncoderCard, *, mirror: bool) -> EncoderFacts:
         f"{MIRRORED * mirror}",
         fingerprint=model_fingerprint(ONNX, card.size, card.digest, mirror=mirror),
         size=0,
-        key_size=size if card.pooling is Pooling.CLASS_TOKEN else tokens * size,
+        key_size=card.pooling.key_size(size),
         feature_shape=card.features,
     )
 

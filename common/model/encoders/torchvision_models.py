@@ -13,16 +13,14 @@ from torch.nn import functional
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
 from fedmunkey.common.model.encoder_facts import EncoderFacts
 from fedmunkey.common.model.encoders.image_model import (
-    MEAN_AND_MAXIMUM,
     ImageModelEncoder,
     Preprocessing,
-    mean_and_maximum,
 )
+from fedmunkey.common.model.encoders.pooling import OF_MAPS, Pooling
 from fedmunkey.common.model.encoders.state_files import load_state, read_state, state_digest
 from fedmunkey.common.model.torchvision_import import import_torchvision
 
 _SMALL_IMAGE = 64
-CLASS_TOKEN = "class token and mean of the others"  # noqa: S105
 
 
 def torchvision_names() -> list[str]:
@@ -42,7 +40,7 @@ def encoder_size(name: str, asked: int, image_side: int) -> int:
     return asked or (112 if image_side <= _SMALL_IMAGE else 224)
 
 
-def torchvision_feature_shape(name: str, size: int) -> tuple[int, int]:
+def torchvision_feature_shape(name: str, size: int, pooling: Pooling | None = None) -> tuple[int, int]:
     """Return tokens and numbers in each without loading weights, by a pass over an image without data.
 
     Raises `InvalidSetting` if the model cannot take images of that size.
@@ -50,7 +48,8 @@ def torchvision_feature_shape(name: str, size: int) -> tuple[int, int]:
     try:
         with torch.device("meta"):
             model = _build(name, size)
-            pooled = _pooled(name, model, torch.empty(1, 3, size, size))
+            answer = _read(name, model, torch.empty(1, 3, size, size))
+            pooled = (pooling or poolings_of(name)[0]).pool(answer)
     except (AssertionError, RuntimeError):
         raise InvalidSetting(f"encoder-size = {size}: {name} takes no images of that size; set 0 or another") from None
     return int(pooled.shape[1]), int(pooled.shape[2])
@@ -59,38 +58,44 @@ def torchvision_feature_shape(name: str, size: int) -> tuple[int, int]:
 class TorchvisionEncoder(ImageModelEncoder):
     """A torchvision classification model without its classifier.
 
-    Features are two tokens: mean and maximum over space of the last feature map, or class token and mean of the patch
-    tokens of a vision transformer. The key is both features, or the class token, scaled to unit length. `weights` is a
+    Features are the last feature map, pooled to tokens, or class token and mean of the patch tokens of a vision
+    transformer. The key is all tokens, or the class token, scaled to unit length. `weights` is a
     file with a state dict (`.pth`, `.pt` or `.safetensors`), or empty for torchvision's own download.
     """
 
-    def __init__(self, name: str, *, weights: str, size: int, mirror: bool = False, device: torch.device) -> None:
-        super().__init__(Preprocessing(size), mirror=mirror, device=device)
+    def __init__(
+        self,
+        name: str,
+        *,
+        weights: str,
+        size: int,
+        pooling: Pooling | None = None,
+        mirror: bool = False,
+        device: torch.device,
+    ) -> None:
+        super().__init__(Preprocessing(size), pooling=pooling or poolings_of(name)[0], mirror=mirror, device=device)
         self.name = name
-        self.feature_shape = torchvision_feature_shape(name, size)
+        self.feature_shape = torchvision_feature_shape(name, size, self.pooling)
         model = _build(name, size)
         state = read_state(Path(weights)) if weights else _download(name)
         load_state(model, state, name, weights)
         self._weights = state_digest(state)
         self._model = model.eval().requires_grad_(False).to(device)
-        self.key_size = self.feature_shape[1] * (1 if name.startswith("vit_") else 2)
+        self.key_size = self.pooling.key_size(self.feature_shape[1])
 
     @property
     def facts(self) -> EncoderFacts:
         """Name, input size, whether images are mirrored as well, and a digest of the weights."""
-        of_transformer = self.name.startswith("vit_")
-        return self._facts(self.name, self._weights, CLASS_TOKEN if of_transformer else MEAN_AND_MAXIMUM)
+        return self._facts(self.name, self._weights)
 
     @property
     def network(self) -> nn.Module:
         """The model."""
         return self._model
 
-    def _features(self, pixels: Tensor) -> Tensor:
-        return _pooled(self.name, self._model, pixels)
-
-    def _key(self, features: Tensor) -> Tensor:
-        return features[:, 0] if self.name.startswith("vit_") else features.flatten(1)
+    def answer(self, pixels: Tensor) -> Tensor:
+        """Return the last feature map of a prepared image, or all tokens of a vision transformer."""
+        return _read(self.name, self._model, pixels)
 
 
 def _build(name: str, size: int) -> nn.Module:
@@ -102,8 +107,13 @@ def _build(name: str, size: int) -> nn.Module:
     return model
 
 
-def _pooled(name: str, model: Any, pixels: Tensor) -> Tensor:
-    """Return (N, 2, size) feature tokens of normalised images."""
+def poolings_of(name: str) -> tuple[Pooling, ...]:
+    """Return by what a model's answer can be pooled; the first is taken where nobody says otherwise."""
+    return (Pooling.CLASS_TOKEN,) if name.startswith("vit_") else OF_MAPS
+
+
+def _read(name: str, model: Any, pixels: Tensor) -> Tensor:
+    """Return what a model answers about normalised images: feature maps (N, C, H, W), or tokens (N, T, C)."""
     family = next(family for family in _FAMILIES if name.startswith(family))
     return _READERS[family](model, pixels)
 
@@ -111,20 +121,20 @@ def _pooled(name: str, model: Any, pixels: Tensor) -> Tensor:
 def _read_transformer(model: Any, pixels: Tensor) -> Tensor:
     tokens = model._process_input(pixels)
     tokens = model.encoder(torch.cat([model.class_token.expand(len(tokens), -1, -1), tokens], dim=1))
-    return torch.stack([tokens[:, 0], tokens[:, 1:].mean(1)], dim=1)
+    return tokens  # type: ignore[no-any-return]
 
 
 def _read_resnet(model: Any, pixels: Tensor) -> Tensor:
     maps = model.maxpool(model.relu(model.bn1(model.conv1(pixels))))
-    return mean_and_maximum(model.layer4(model.layer3(model.layer2(model.layer1(maps)))))
+    return model.layer4(model.layer3(model.layer2(model.layer1(maps))))  # type: ignore[no-any-return]
 
 
 def _read_features(model: Any, pixels: Tensor) -> Tensor:
-    return mean_and_maximum(model.features(pixels))
+    return model.features(pixels)  # type: ignore[no-any-return]
 
 
 def _read_densenet(model: Any, pixels: Tensor) -> Tensor:
-    return mean_and_maximum(functional.relu(model.features(pixels)))
+    return functional.relu(model.features(pixels))
 
 
 _READERS: dict[str, Callable[[Any, Tensor], Tensor]] = {

@@ -37,7 +37,8 @@ from fedmunkey.common.deletions.references import FederationSecret
 from fedmunkey.common.deletions.words import Subject
 from fedmunkey.common.errors import InvalidWeights
 from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
-from fedmunkey.common.model.encoders.encoder_card import EncoderCard, Pooling, card_path
+from fedmunkey.common.model.encoders.encoder_card import EncoderCard, card_path
+from fedmunkey.common.model.encoders.pooling import Pooling
 from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.model.torchvision_import import import_torchvision
 from fedmunkey.common.proofs.governance.instructions import InstructionKind, sign_instruction
@@ -271,9 +272,8 @@ def write_encoder(path: Path, pooling: Pooling) -> Path:
         network = _Tokens(network)
     with pytest.warns():
         torch.onnx.export(network.eval(), (torch.zeros(1, 3, 25, 25),), path, dynamo=False)
-    tokens = {Pooling.MEAN: 1, Pooling.NONE: 1, Pooling.GRID: 4}.get(pooling, 2)
     said = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "licence": "CC0-1.0", "size": 25}
-    card = EncoderCard.of({**said, "features": (tokens, 8), "pooling": pooling}, "test")
+    card = EncoderCard.of({**said, "features": (pooling.tokens, 8), "pooling": pooling}, "test")
     card_path(path).write_text(card.to_toml())
     return path
 

@@ -18,8 +18,9 @@ from fedmunkey.common.clock import utc_now
 from fedmunkey.common.errors import InvalidSetting, InvalidWeights
 from fedmunkey.common.model.encoder_facts import fingerprint_fields
 from fedmunkey.common.model.encoders import encoder_facts, feature_shape, make_encoder
-from fedmunkey.common.model.encoders.encoder_card import EncoderCard, Pooling, card_path
+from fedmunkey.common.model.encoders.encoder_card import EncoderCard, card_path
 from fedmunkey.common.model.encoders.onnx_models import OnnxEncoder
+from fedmunkey.common.model.encoders.pooling import Pooling
 from fedmunkey.common.model.federation_card import FederationCard, agreed_settings
 from fedmunkey.common.settings.settings import ImageShape, Settings
 
@@ -73,6 +74,7 @@ BY_HAND: dict[Pooling, tuple[str, Callable[[Tensor], Tensor]]] = {
     Pooling.MEAN_AND_MAXIMUM: ("maps", lambda m: torch.stack([m.mean((2, 3)), m.amax((2, 3))], 1)),
     Pooling.MEAN: ("maps", lambda m: m.mean((2, 3))[:, None]),
     Pooling.GRID: ("maps", lambda m: m.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)).flatten(2).transpose(1, 2)),
+    Pooling.MAXIMUM: ("maps", lambda m: m.amax((2, 3)).unsqueeze(1)),
     Pooling.CLASS_TOKEN: ("tokens", lambda m: torch.stack([m[:, :, 0, 0], m.flatten(2)[:, :, 1:].mean(2)], 1)),
     Pooling.NONE: ("vector", lambda m: m.mean((2, 3))[:, None]),
 }

@@ -8,7 +8,7 @@ from fedmunkey.common.model.encoders import encoder_names, feature_shape, make_e
 from fedmunkey.common.model.encoders.descriptor import DescriptorEncoder
 from fedmunkey.common.model.encoders.torchvision_models import TorchvisionEncoder
 from fedmunkey.common.model.torchvision_import import import_torchvision
-from fedmunkey.common.settings.settings import ImageShape, Settings
+from fedmunkey.common.settings.settings import ImageShape, PoolingName, Settings
 
 SMALL = ImageShape((1, 28, 28))
 COLOUR = ImageShape((3, 224, 160))
@@ -77,3 +77,27 @@ def test_unknown_encoder_is_refused_with_a_suggestion(name: str, hint: str) -> N
 def test_descriptor_takes_no_weights(weights: str) -> None:
     with pytest.raises(InvalidSetting, match="the descriptor has no weights; name another encoder"):
         make_encoder("descriptor", COLOUR, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("descriptor", "encoder-pooling = grid: descriptor has no feature maps; leave it out"),
+        ("vit_b_16", "encoder-pooling = grid: vit_b_16 has no feature maps; leave it out"),
+        ("onnx", "encoder-pooling = grid: its card says how it is pooled; leave it out"),
+    ],
+)
+def test_pooling_of_what_has_no_maps_is_refused(name: str, reason: str) -> None:
+    with pytest.raises(InvalidSetting, match=reason):
+        feature_shape(name, COLOUR, weights="model.onnx", pooling=PoolingName.GRID)
+
+
+def test_pooling_decides_how_many_tokens_there_are() -> None:
+    shapes = {one: feature_shape("efficientnet_lite0", COLOUR, pooling=one) for one in PoolingName}
+
+    assert shapes == {
+        PoolingName.AUTO: (2, 1280),
+        PoolingName.MEAN: (1, 1280),
+        PoolingName.MAXIMUM: (1, 1280),
+        PoolingName.GRID: (4, 1280),
+    }

@@ -15,6 +15,7 @@ from fedmunkey.common.model.encoders import Encoding, torchvision_models
 from fedmunkey.common.model.encoders.torchvision_models import (
     TorchvisionEncoder,
     encoder_size,
+    poolings_of,
     torchvision_feature_shape,
     torchvision_names,
 )
@@ -364,3 +365,35 @@ def test_size_that_the_model_cannot_take_is_refused(tmp_path: Path, name: str, s
         torchvision_feature_shape(name, size)
     with pytest.raises(InvalidSetting, match=message):
         encoder(name, tmp_path / "unread.pth", size=size)
+
+
+def test_maps_are_pooled_as_is_asked_and_every_pooling_is_another_encoder(folder: Path) -> None:
+    weights, batch = str(folder / "squeezenet1_0.pth"), images(3)
+    poolings = poolings_of("squeezenet1_0")
+    encoders = [
+        TorchvisionEncoder("squeezenet1_0", weights=weights, size=SIZE, pooling=p, device=CPU) for p in poolings
+    ]
+
+    both, mean, maximum, grid = (one.encode(batch) for one in encoders)
+
+    assert torch.equal(mean.features[:, 0], both.features[:, 0])
+    assert torch.equal(maximum.features[:, 0], both.features[:, 1])
+    # A map of 64 pixels has 3 a side: cells share the middle.
+    assert grid.features.shape == (3, 4, 512)
+    assert not torch.equal(grid.features[:, 0], grid.features[:, 3])
+    assert [one.key_size for one in encoders] == [1024, 512, 512, 2048]
+    assert all(encoding.keys.shape[1] == one.key_size for one, encoding in zip(encoders, (both, mean), strict=False))
+    assert len({one.fingerprint for one in encoders}) == len({one.facts.preprocessing for one in encoders}) == 4
+
+
+def test_one_pass_gives_what_each_pooling_gives_by_itself(folder: Path) -> None:
+    weights, batch = str(folder / "squeezenet1_0.pth"), images(3)
+    some = encoder("squeezenet1_0", folder / "squeezenet1_0.pth", mirror=True)
+
+    found = some.encode_poolings(batch, poolings_of("squeezenet1_0"))
+
+    for pooling, encoding in zip(poolings_of("squeezenet1_0"), found, strict=True):
+        alone = TorchvisionEncoder(
+            "squeezenet1_0", weights=weights, size=SIZE, pooling=pooling, mirror=True, device=CPU
+        )
+        assert_same(encoding, alone.encode(batch))
