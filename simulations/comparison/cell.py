@@ -112,8 +112,8 @@ def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) ->
     if seen:
         raise AssertionError(f"the oracle would learn from {seen} records that are to be forgotten")
 
-    def known(answers: Answers) -> Measurement:
-        return measure(answers, case.hospitals, case.forgotten, case.forgotten, case.canaries)
+    def known(answers: Answers, *, pathways: bool = False) -> Measurement:
+        return measure(answers, case.hospitals, case.forgotten, case.forgotten, case.canaries, pathways=pathways)
 
     start = time.perf_counter()
     trained = family.train(case.everything(), case.settings, case.shape)
@@ -134,7 +134,7 @@ def _outcomes(case: Case, methods: Sequence[Method[Trained]], budget: Budget) ->
         else:
             forgotten = method.forget(trained, case, budget)
             seconds = time.perf_counter() - start
-        after = known(forgotten.answers)
+        after = known(forgotten.answers, pathways=True)
         outcomes.append(
             Outcome(
                 method.name,

@@ -116,7 +116,21 @@ COLUMNS: tuple[Column, ...] = (
 )
 """The figures of the comparison, in the order of its tables."""
 
-_BY_NAME = {column.name: column for column in COLUMNS}
+PATHWAYS: tuple[Column, ...] = (
+    Column("image alone", "test accuracy without any memory", attrgetter("after.image_accuracy"), "none"),
+    Column("memory alone", "test accuracy without the image", attrgetter("after.memory_accuracy"), "none"),
+    Column(
+        "sensitivity",
+        "(memory alone - image alone) / (memory alone + image alone)",
+        attrgetter("after.sensitivity"),
+        "none",
+        unit="",
+        digits=2,
+    ),
+)
+"""What each of a MUNKEY model's pathways knows by itself; a preset of the paper shows them."""
+
+_BY_NAME = {column.name: column for column in (*COLUMNS, *PATHWAYS)}
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings_text import ConfigValue
-from fedmunkey.simulations.comparison.findings import COLUMNS, Column
+from fedmunkey.simulations.comparison.findings import COLUMNS, PATHWAYS, Column
 from fedmunkey.simulations.comparison.search import TRIES
 from fedmunkey.simulations.forget_sets.random_records import RandomRecords
 from fedmunkey.simulations.forget_sets.random_with_canaries import RandomWithCanaries
@@ -41,6 +41,17 @@ class Preset:
 
 _OF_GUARANTEES = ("MB to train", "same bytes", "epsilon")
 _OF_METHODS = ("TPR", "canaries", "oracle's canaries", "weights alone", "seconds to forget", "MB to forget")
+_OF_THE_PAPER = (
+    "TA",
+    "RA",
+    "FA",
+    "oracle's FA",
+    "MIA",
+    "weights alone",
+    "Average Gap",
+    "by chance",
+    "seconds to forget",
+)
 _OF_RECIPES = ("TA", "Average Gap", "by chance")
 
 _WITHOUT_NOISE = KeyDeletion(Guarantee.CERTIFIED, "certified-without-noise", "MUNKEY, certified without noise")
@@ -63,6 +74,24 @@ _RECIPES: Mapping[str, Mapping[str, ConfigValue]] = {
 }
 """What is tried under `empirical`, by name; each differs from the defaults as it says."""
 
+_PUBLISHED: dict[str, ConfigValue] = {
+    **_LONG,
+    **{"neighbours": 4, "image-vote": False, "image-dropout": 0.4, "memory-dropout": 0.4, "self-retrieval": 0.8},
+}
+"""What is known of the paper's recipe: a transformer, K = 4, tokens trained jointly, both pathways dropped."""
+
+_AS_PUBLISHED: Mapping[str, Mapping[str, ConfigValue]] = {
+    "as published, ensemble": {**_PUBLISHED, "aggregation": "ensemble"},
+    "as published, softmax": {**_PUBLISHED, "aggregation": "softmax"},
+    "as published, rank": {**_PUBLISHED, "aggregation": "rank"},
+    "as published, on patches": {**_PUBLISHED, "aggregation": "ensemble", "image-path": "patches"},
+    "ensemble, own entry never": {**_PUBLISHED, "aggregation": "ensemble", "self-retrieval": 0.0},
+    "ensemble, image dropped more": {**_PUBLISHED, "aggregation": "ensemble", "image-dropout": 0.8},
+    "ensemble, 8 wide": {**_PUBLISHED, "aggregation": "ensemble", "width": 8},
+    "ensemble, stopped early": {**_PUBLISHED, "aggregation": "ensemble", "num-rounds": 5},
+}
+"""MUNKEY as published in its three aggregations, and what may help it forget."""
+
 PRESETS: Mapping[str, Preset] = {
     "methods": Preset(
         METHODS,
@@ -81,6 +110,16 @@ PRESETS: Mapping[str, Preset] = {
         RandomRecords.name,
         tuple(replace(column, digits=2) for column in COLUMNS if column.name in _OF_RECIPES),
         _RECIPES,
+    ),
+    "munkey-paper": Preset(
+        {
+            **{name: METHODS[name] for name in (f"munkey-{guarantee}" for guarantee in Guarantee)},
+            **{name: KeyDeletion(Guarantee.EMPIRICAL, name, name) for name in _AS_PUBLISHED},
+            **{name: METHODS[name] for name in ("nothing", "retraining")},
+        },
+        RandomRecords.name,
+        (*(column for column in COLUMNS if column.name in _OF_THE_PAPER), *PATHWAYS),
+        _AS_PUBLISHED,
     ),
 }
 """All presets by name; the first is taken where none is asked for."""

@@ -48,6 +48,14 @@ class MixedAnswers(Protocol):
         """Return (n, num_classes) probabilities for the federation's case mix."""
 
 
+@runtime_checkable
+class MemoryAlone(Protocol):
+    """A federation whose hospitals answer from what they remember, without the image path."""
+
+    def memory_alone(self, site: str, records: Encoded) -> Tensor:
+        """Return (n, num_classes) probabilities of a hospital's memory alone."""
+
+
 def common_answers(answers: Answers, site: str, records: Encoded) -> Tensor:
     """Ask a hospital about records that are mixed as the federation's are."""
     return (answers.common if isinstance(answers, MixedAnswers) else answers.answer)(site, records)
@@ -94,6 +102,13 @@ class MunkeyAnswers:
         reading = Recipe.of(self.settings).reading
         lists = nearest(records.encoding.keys, place.keys, reading.neighbours)
         return predict(self.model, place.bank, records.inputs(self.model.shape), lists, reading)
+
+    def memory_alone(self, site: str, records: Encoded) -> Tensor:
+        """Ask a hospital's bank, the image being replaced by the null image."""
+        place = self.places[site]
+        reading = Recipe.of(self.settings).reading
+        lists = nearest(records.encoding.keys, place.keys, reading.neighbours)
+        return predict(self.model, place.bank, records.inputs(self.model.shape), lists, reading, image=False)
 
     def weights_alone(self, site: str, records: Encoded) -> Tensor:
         """Ask the image path with null memory."""

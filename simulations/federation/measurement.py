@@ -17,7 +17,8 @@ from torch import Tensor
 from fedmunkey.client.learning.own_memory import mix_weights
 from fedmunkey.client.records.dataset import Split
 from fedmunkey.common.model.metrics import accuracy, confidence, macro_f1, membership_auroc, true_positives
-from fedmunkey.simulations.federation.answers import Answers, MixedAnswers
+from fedmunkey.common.model.pathways import pathway_sensitivity
+from fedmunkey.simulations.federation.answers import Answers, MemoryAlone, MixedAnswers
 from fedmunkey.simulations.federation.hospitals import Encoded, Hospital
 
 _RETAINED = 2000
@@ -48,6 +49,9 @@ class Measurement:
         Share, in percent, of the canaries whose wrong label is the answer; NaN without any.
     own_accuracy : float
         Mean over hospitals, on the test split, each record counted as often as its class occurs at the hospital.
+    image_accuracy, memory_accuracy : float
+        Mean over hospitals, on the test split, of what is shared by itself and of what a hospital remembers by itself;
+        NaN where this was not asked, and for a federation that remembers nothing.
     """
 
     test_accuracy: float
@@ -61,6 +65,13 @@ class Measurement:
     weights_membership: float = math.nan
     canary_recall: float = math.nan
     own_accuracy: float = math.nan
+    image_accuracy: float = math.nan
+    memory_accuracy: float = math.nan
+
+    @property
+    def sensitivity(self) -> float:
+        """Pathway sensitivity score, -1 where the image carries everything, 1 where the memory does."""
+        return pathway_sensitivity(self.image_accuracy, self.memory_accuracy)
 
     def gap(self, oracle: Measurement) -> float:
         """Average Gap: the mean absolute difference of TA, RA, FA and MIA, in points."""
@@ -78,14 +89,17 @@ def measure(
     forgotten: Mapping[str, NDArray[np.int64]],
     gone: Mapping[str, NDArray[np.int64]],
     canaries: Mapping[str, NDArray[np.int64]] | None = None,
+    *,
+    pathways: bool = False,
 ) -> Measurement:
-    """Measure what a federation knows at this moment.
+    """Measure what a federation knows at this moment; with `pathways` also what each of them knows by itself.
 
     For each hospital, `forgotten` holds positions among its records of the forget set, `gone` those of all records that
     do not count as retained, the forget set among them, and `canaries` those of the forget set that were learned with a
     wrong label. These have figures of their own and count in no other.
     """
     tests, f1s, own = [], [], []
+    paths: tuple[list[float], list[float]] = [], []
     retained, planted = [], []
     asked = _Asked([], [], [], [], [])
     for hospital in hospitals:
@@ -97,6 +111,9 @@ def measure(
             tests.append(accuracy(common, _labels(test)))
             f1s.append(macro_f1(common, _labels(test)))
             own.append(own_mix_accuracy(about_test, test, given.split(Split.TRAIN)))
+            if pathways and isinstance(answers, MemoryAlone):
+                paths[0].append(accuracy(answers.weights_alone(hospital.name, test), _labels(test)))
+                paths[1].append(accuracy(answers.memory_alone(hospital.name, test), _labels(test)))
         kept = np.setdiff1d(np.flatnonzero(given.records.splits == Split.TRAIN.value), gone[hospital.name])
         retained.append(_hits(answers, hospital, kept[:: math.ceil(len(kept) / _RETAINED) or 1]))
         wrong = canaries[hospital.name] if canaries is not None else np.empty(0, dtype=np.int64)
@@ -112,6 +129,8 @@ def measure(
         membership=100 * membership_auroc(members, others),
         test_macro_f1=_percent(f1s),
         own_accuracy=_percent(own),
+        image_accuracy=_percent(paths[0]),
+        memory_accuracy=_percent(paths[1]),
         membership_tpr=100 * true_positives(members, others, _FALSE_POSITIVES),
         weights_membership=100 * membership_auroc(_join(asked.weights_members), _join(asked.weights_others)),
         canary_recall=_percent(_join(planted)),

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fedmunkey.common.errors import EXIT_CODE
+from fedmunkey.common.model.recipe import Recipe
 from fedmunkey.common.privacy.guarantees import Guarantee
 from fedmunkey.common.settings.settings import Settings
 from fedmunkey.simulations.comparison import jobs
@@ -129,7 +130,7 @@ def test_quick_takes_two_seeds_of_the_first_data_set_and_a_method_can_be_left_ou
         (["--method", "magic"], "--method magic: is unknown; choose from munkey-exact"),
         (["--without", "magic"], "--without magic: is unknown; choose from munkey-exact"),
         (["--method", "ssd", "--without", "ssd"], "--without ssd: leaves no method; leave out fewer"),
-        (["--preset", "magic"], "--preset magic: is unknown; choose from methods, guarantees, recipes"),
+        (["--preset", "magic"], "--preset magic: is unknown; choose from methods, guarantees, recipes, munkey-paper"),
         (["--preset", "guarantees", "--method", "ssd"], "--method ssd: is unknown; choose from munkey-exact, munkey-"),
         (
             ["--preset", "recipes", "--method", "sourdough"],
@@ -266,3 +267,32 @@ def test_searched_settings_are_used_and_stand_in_the_report_and_the_search_is_ke
     cells.clear()
     run(*words)
     assert cells == []
+
+
+def test_munkey_as_published_says_what_each_pathway_knows_beside_our_guarantees(
+    run: MunkeySim, cells: list[Job], tmp_path: Path
+) -> None:
+    words = ["--preset", "munkey-paper", "--seeds", "1", "--set", "width=16", "--set", "num-rounds=2"]
+    chosen = ["munkey-exact", "as published, ensemble", "as published, rank", "nothing"]
+    code, out, err = run(*words, *(word for name in chosen for word in ("--method", name)), "--hospitals", "1")
+
+    assert code == 0, err
+    assert len(cells) == 4
+    document = json.loads((tmp_path / "comparison" / "report.json").read_text())
+    validate(document)
+    figures = {row["method"]: row["figures"] for row in document["results"]}
+    for name in chosen[1:3]:
+        image, memory, score = (figures[name][one]["mean"] for one in ("image alone", "memory alone", "sensitivity"))
+        assert score == pytest.approx((memory - image) / (memory + image))
+        # A federation that is hardly trained votes as the nearest neighbours do.
+        assert memory > 50
+    assert figures["nothing"]["sensitivity"]["mean"] is None
+    assert "sensitivity" in out
+
+
+@pytest.mark.parametrize("name", [n for n in PRESETS["munkey-paper"].methods if "publish" in n or "ensemble" in n])
+def test_published_recipe_is_made_of_settings(name: str) -> None:
+    settings = Settings.parse(PRESETS["munkey-paper"].changes[name])
+
+    assert (settings.neighbours, settings.image_vote, settings.depth) == (4, False, 2)
+    assert Recipe.of(settings.replace(guarantee="empirical")).route.joint_tokens
