@@ -17,6 +17,7 @@ _COMMANDS = {
     "differences": "fedmunkey.simulations.audit.differences_command:differences",
     "compare": "fedmunkey.simulations.comparison.command:compare",
     "hospitals": "fedmunkey.simulations.comparison.hospitals_command:hospitals",
+    "memory": "fedmunkey.simulations.comparison.memory.memory_command:memory",
     "encoders": "fedmunkey.simulations.comparison.encoders_command:encoders",
     "report": "fedmunkey.simulations.reporting.command:report",
     "bench": "fedmunkey.simulations.bench.command:bench",
