@@ -5,8 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SHARED := ../shared
-COMPARED := $(foreach set,breastmnist pneumoniamnist bccd_cells_28,--data $(SHARED)/data/$(set).npz) --epsilon 8 --epsilon 3 --epsilon 3 \
-	--encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth --seeds 5 --without sisa
+SETS := $(foreach set,breastmnist pneumoniamnist bccd_cells_28,--data $(SHARED)/data/$(set).npz)
+ENCODED := --encoder squeezenet1_0 --weights $(SHARED)/weights/squeezenet1_0_imagenet.pth
+COMPARED := $(SETS) --epsilon 8 --epsilon 3 --epsilon 3 $(ENCODED) --without sisa --output runs/comparison
 PROTOS := dev/fedmunkey/protos/*.proto
 
 AUDIT := .venv-audit
@@ -56,9 +57,13 @@ moments: $(VENV)/.installed-dev  ## Ends a simulation at 20 random moments, by S
 bench: $(VENV)/.installed-dev  ## Every figure as a ratio measured in one run, into bench.json.
 	$(BIN)/munkey-sim bench --output bench.json
 
-results: $(VENV)/.installed  ## docs/results.md: every way to forget on three medical data sets; finished cells are kept.
-	$(BIN)/munkey-sim compare $(COMPARED) --output runs/comparison
-	cp runs/comparison/report.md docs/results.md
+results: $(VENV)/.installed  ## The tables of docs/results/, which docs/results.md sums up; finished cells are kept.
+	$(BIN)/munkey-sim compare $(COMPARED)
+	cp runs/comparison/report.md docs/results/random-records.md
+	$(BIN)/munkey-sim compare $(COMPARED) --alpha 1 --alpha 0.3
+	cp runs/comparison/report.md docs/results/unlike-hospitals.md
+	$(BIN)/munkey-sim compare $(COMPARED) --forget-set subjects --forget-set site
+	cp runs/comparison/report.md docs/results/patients-and-sites.md
 
 protos: $(VENV)/.installed-dev  ## The code generated from protos/*.proto.
 	$(BIN)/python -m grpc_tools.protoc -Idev --python_out=dev --pyi_out=dev --grpc_python_out=dev $(PROTOS)

@@ -19,7 +19,7 @@ LIMITS = (
     SIMULATED,
     "Gaps are to oracles trained with the same first weights; figures of few forgotten records move in large steps.",
     "The attacks know confidences only. An attacker with the weights of every round could learn more.",
-    "Settings are the best of a few on validation data, the same number for all, or those of the papers: see there.",
+    "Settings are those of the papers or, where a search is shown, the best of a few on few validation records.",
     "Seconds are of one thread on a machine that ran other cells at the same time.",
 )
 

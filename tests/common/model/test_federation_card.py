@@ -52,6 +52,7 @@ def test_what_means_the_same_or_matters_to_nobody_else_agrees(spelling: dict[str
         ({"image_shape": "3x28x28"}, "image-shape is 3x28x28, the card has 1x28x28"),
         ({"num_classes": 3}, "num-classes is 3, the card has 2"),
         ({"encoder_mirror": False}, "encoder-mirror is false, the card has true"),
+        ({"encoder_pooling": "grid"}, "encoder-pooling is grid, the card has auto"),
         ({"encoder": "squeezenet1_0"}, "encoder is squeezenet1_0, the card has descriptor"),
         ({"guarantee": "empirical"}, "guarantee is empirical, the card has exact"),
         ({"image_path": "frozen"}, "image-path is frozen, the card has patches"),
