@@ -217,7 +217,9 @@ def _describe_baseline(result: BaselineResult) -> dict[str, Any]:
 
 
 def _figures(found: Measurement) -> dict[str, Any]:
-    return {name: value for name, value in asdict(found).items() if not name.endswith("_confidence")}
+    """Return what a report says of a measurement; what each pathway knows by itself is not asked in a run."""
+    left_out = ("forget_confidence", "test_confidence", "image_accuracy", "memory_accuracy")
+    return {name: value for name, value in asdict(found).items() if name not in left_out}
 
 
 def _unordered(confidences: Iterable[float]) -> list[float]:
