@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from fedmunkey.client.key_store.on_disk.raw_reading import opened_raw
 from fedmunkey.client.key_store.on_disk.record_ciphers import KEY_BYTES, RecordCiphers, holds_keys_of
 
 _LONGEST_MASTER = 256
@@ -34,7 +35,7 @@ def readable_copies(own: RecordCiphers, files: Iterable[Path]) -> Iterator[str]:
 
 def _read_master(path: Path) -> bytes:
     """Return the master key that a file holds; empty if it holds none."""
-    with suppress(OSError, ValueError), path.open("rb") as file:
+    with suppress(OSError, ValueError), opened_raw(path) as file:
         if os.fstat(file.fileno()).st_size <= _LONGEST_MASTER:
             found = bytes.fromhex(file.read(_LONGEST_MASTER).decode("ascii").strip())
             return found if len(found) == KEY_BYTES else b""

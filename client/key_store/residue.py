@@ -19,6 +19,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmunkey.client.key_store.on_disk.raw_reading import opened_raw
+
 WINDOW = 16
 _EVERY = 512
 """Bytes between two windows: at least one lies whole on each page of 1024 bytes over which SQLite spreads a content."""
@@ -108,7 +110,7 @@ def search_file(path: Path, hash_key: bytes, remembered: bytes) -> Iterator[Foun
         part = remembered[start : start + _PACKED]
         known[part[4:]] = _KINDS[part[0]]
         table[int.from_bytes(part[1:4], "little")] = True
-    with path.open("rb") as file:
+    with opened_raw(path) as file:
         before, offset = b"", 0
         while chunk := file.read(_CHUNK):
             content = before + chunk

@@ -138,7 +138,7 @@ def run(
         command=command_line.typed(),
         divide_by=divide_by,
         feature_shift=feature_shift,
-        changes=change or [],
+        changes=tuple(change or ()),
     )
     _show(experiment, as_json)
 

@@ -51,6 +51,7 @@ class KeptRun:
             asked["held_out"] = HeldOutUse(asked["held_out"])
             asked["divide_by"] = DivideBy(asked.get("divide_by", DivideBy.LABELS))
             asked["baselines"] = [Baseline(name) for name in asked["baselines"]]
+            asked["changes"] = tuple(asked.get("changes", ()))
             return Experiment(**{**asked, "output": self._folder})
         except (OSError, ValueError, KeyError, TypeError):
             raise InvalidSetting(

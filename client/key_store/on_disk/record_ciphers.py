@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from fedmunkey.client.key_store.on_disk.journal import Journal
+from fedmunkey.client.key_store.on_disk.raw_reading import opened_raw
 from fedmunkey.common.errors import BankChanged, KeyStoreError
 from fedmunkey.common.private_files import write_private
 
@@ -210,7 +211,7 @@ class RecordCiphers:
 
     def is_copy(self, path: Path) -> bool:
         """Return whether a file is a key file of the same store and master key; raises `OSError` if it is not read."""
-        with path.open("rb") as file:
+        with opened_raw(path) as file:
             header = file.read(SLOT_BYTES)
         return hmac.compare_digest(header, _header(self.master, self._store, header[-_EPOCH_BYTES:]))
 
@@ -284,7 +285,7 @@ class RecordCiphers:
 def holds_keys_of(path: Path, master: bytes) -> bool:
     """Return whether a file is a key file with a key that a master key unwraps; raises `OSError` if it is not read."""
     cipher = AESGCM(master)
-    with path.open("rb") as file:
+    with opened_raw(path) as file:
         if file.read(SLOT_BYTES)[: len(_MAGIC)] != _MAGIC:
             return False
         for entry in itertools.count(1):

@@ -19,6 +19,7 @@ from fedmunkey.client.key_store.on_disk.contents import StoreDescription
 from fedmunkey.client.key_store.on_disk.encryption import seal, unseal
 from fedmunkey.client.key_store.on_disk.facts import Facts, seal_facts
 from fedmunkey.client.key_store.on_disk.journal import Journal, Kept, Row
+from fedmunkey.client.key_store.on_disk.raw_reading import opened_raw
 from fedmunkey.client.key_store.on_disk.record_ciphers import RecordCiphers, cipher_file_of, read_master_key
 from fedmunkey.client.key_store.on_disk.schema import (
     APPLIED_ORDERS,
@@ -256,7 +257,7 @@ def _read_receipts(path: Path) -> dict[str, list[Row]]:
 
 def _has_lines(path: Path) -> bool:
     try:
-        with path.open("rb") as file:
+        with opened_raw(path) as file:
             return file.read(1) in (b"", b"\n", b"{")
     except FileNotFoundError:
         return False
