@@ -43,7 +43,7 @@ def test_later_enrolment_adds_what_is_not_known(run: Run, folder: SiteFolder, tm
     again = run("enrol", "--site-dir", folder.path, "--site", SITE, "--data", more, "--json")
 
     assert ended.code == 0
-    assert ended.out.splitlines()[-1].split() == [SITE, "10", "0", "0", "74", "0", "12"]
+    assert ended.out.splitlines()[-1].split() == [SITE, "10", "0", "0", "0", "74", "0", "12"]
     assert (again.json["added"], again.json["known"]) == (0, 10)
 
 
