@@ -89,8 +89,8 @@ def test_what_a_command_needs_was_made_or_handed_over_before(page: str) -> None:
 
 
 def made_by(line: list[str]) -> set[str]:
-    """Return the files that a command leaves in the folder where it is typed."""
-    made = {word for option, word in itertools.pairwise(line) if option in MAKES}
+    """Return the files that a command leaves in the folder where it is typed, what is printed into one among them."""
+    made = {word for option, word in itertools.pairwise(line) if option in MAKES or option in (">", ">>")}
     if line[1:3] == ["signing-keys", "new"]:
         made |= {line[3], line[3].replace(".pem", ".pub")}
     if line[1:3] == ["card", "propose"]:

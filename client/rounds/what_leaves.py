@@ -185,14 +185,26 @@ ANSWERING = (
         "nothing; all of it is the coordinator's own",
     ),
     Leaving(
+        frozenset({"digest"}),
+        "`after`, `digest`",
+        "which legal holds and opt-outs the site has heard: the number and the digest of the last",
+        "nothing; all of it is the coordinator's own",
+    ),
+    Leaving(
+        frozenset({"rectified"}),
+        "`rectified`",
+        "of a correction: how many records took the place of those that were erased",
+        "only in receipts of a site's own `rectify`",
+    ),
+    Leaving(
         frozenset({"document", "receipt", "receipts"}),
         "`document`, `receipt`",
         "the above in one piece, and again with the site's signature; given back where a ledger has lost it",
         "no identity and no reference",
     ),
     Leaving(
-        frozenset({"reader", "states", "kinds", "beginning", "page", "page_size"}),
-        "`reader`, `states`, `kinds`, `beginning`, `page`, `page_size`",
+        frozenset({"reader", "states", "kinds", "beginning", "page", "page_size", "brief"}),
+        "`reader`, `states`, `kinds`, `beginning`, `page`, `page_size`, `brief`",
         "what is looked at in a site's console, and when: which of its own requests, by state, kind and the beginning "
         "of their id; that a record or patient was looked for, by its reference",
         "only what the site may read; references as below",

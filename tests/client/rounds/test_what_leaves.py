@@ -331,7 +331,7 @@ def test_everything_that_a_site_says_about_deletions_has_a_line() -> None:
         subject_loss=loss,
     )
     now = datetime(2026, 3, 1, tzinfo=UTC)
-    receipt = Receipt(answer, bytes(32), now, bytes(32), WitnessedHead(1, bytes(32)), (now, now), ("00" * 32,))
+    receipt = Receipt(answer, bytes(32), now, bytes(32), WitnessedHead(1, bytes(32)), (now, now), ("00" * 32,), 2)
     signed = Statement.of(receipt.sign(SigningKey.from_seed(bytes(32))), PREDICATE_TYPE).predicate
 
     said = leaves_of(signed) | leaves_of(answer.to_document())
