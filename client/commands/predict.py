@@ -140,6 +140,7 @@ def chosen(
     from fedmunkey.client.predicting.warm_predictor import Asked
 
     def choose(volume_slice: str | None, frame: str | None, bits: int | None) -> Asked:
+        """Return all that is asked for, with what was typed in place of what is kept."""
         typed = Choices.parse(volume_slice or "", frame or "", bits)
 
         def change(choices: Choices) -> Choices:

@@ -154,6 +154,7 @@ class SiteProofs:
         store = self._store
 
         def still_served() -> None:
+            """Raise `NotAllowed` where the service refuses this site its orders as well."""
             orders = service.watch_together(
                 store.description.site, store.orders.last, chain=store.orders.chain() or b""
             )

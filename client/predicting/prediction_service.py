@@ -52,6 +52,7 @@ def prediction_application(predictor: WarmPredictor, meter: PredictionMeter | No
     async def predict(
         request: Request, name: Annotated[str, Query(max_length=_LONGEST_NAME)] = "picture"
     ) -> JSONResponse:
+        """Answer one picture, which is the request's body."""
         body = await _read(request)
         if body is None:
             meter.count(Answered.REFUSED)

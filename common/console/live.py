@@ -139,6 +139,8 @@ class _Page:
         self._connected: bool | None = None
 
     def hear(self, moved: Moved | None, connected: bool) -> None:
+        """Note what moves, from any thread; None says only whether the coordinator is there."""
+
         def note() -> None:
             if moved is not None and moved.request_id:
                 self._moved[moved.request_id] = None

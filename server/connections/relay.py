@@ -119,6 +119,7 @@ class _End(asyncio.Protocol):
         self.connections.open.add(self.transport)
 
     def data_received(self, data: bytes) -> None:
+        """Pass on what the peer sends; what comes before the other end is open waits here."""
         if self.other is not None and self.other.transport is not None:
             self.other.transport.write(data)
 

@@ -406,6 +406,7 @@ def _after(
     outcome.set_running_or_notify_cancel()
 
     def done(ended: Future[_Result]) -> None:
+        """Do what follows, and pass the result or the error on."""
         try:
             result = ended.result()
             then(result)

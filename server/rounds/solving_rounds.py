@@ -290,6 +290,7 @@ class SolvingRounds:
         total, added = np.zeros(length, dtype=np.uint64), set()
 
         def add(reply: SiteReply) -> None:
+            """Add what a site sends, or note by its name why that does not count."""
             try:
                 for name in said:
                     reply.whole(name)

@@ -45,8 +45,9 @@ def is_due(need: RenewalNeed, fewest: int, promised: timedelta, now: datetime) -
     That is when enough records are gone, the first has waited long enough, or a round has left weights solved that not
     all sites have.
     """
-    if need.solved_at is not None and now >= need.solved_at + _GIVE_OUT:
-        return True
+    if need.solved_at is not None:
+        # Until then the round is giving them out, and another would only come in its way.
+        return now >= need.solved_at + _GIVE_OUT
     if need.records is None or not need.entries:
         return False
     return need.entries >= fewest or is_late(need, promised, now)

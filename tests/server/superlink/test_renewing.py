@@ -53,6 +53,7 @@ DAY = timedelta(days=1)
         (RenewalNeed(1, NOON - DAY, 100), True),
         # A round that has solved for weights is given time to give them out.
         (RenewalNeed(0, None, 100, solved_at=NOON - timedelta(minutes=19)), False),
+        (RenewalNeed(50, NOON + WEEK, 100, solved_at=NOON - timedelta(minutes=19)), False),
         (RenewalNeed(0, None, 100, solved_at=NOON - timedelta(minutes=20)), True),
         (RenewalNeed(0, None, None, solved_at=NOON - DAY), True),
     ],
@@ -189,6 +190,22 @@ def test_coordinator_keeps_it_running(file: CoordinatorFile, tmp_path: Path) -> 
     assert child.command == own_program(
         "fedmunkey.server.superlink.renewing", str((tmp_path / "coordinator.toml").absolute())
     )
+
+
+def test_weights_that_not_all_sites_have_are_something_to_renew(
+    run: Run, ledger: Ledger, tmp_path: Path, file: CoordinatorFile
+) -> None:
+    """A round has died before it gave them out; nothing is owed, and still the next one must be begun."""
+    CoordinatorFolder(file.coordinator_dir).create("test federation", ["127.0.0.1"])
+    ledger.note_release(ReleasedWeights("cd" * 32, 100, 0, (SiteContribution("hospital-1", 0, b""),)))
+    with closed_port() as port:
+        path = written(tmp_path, f'superlink-control = "127.0.0.1:{port}"\n{RUN}')
+
+        ended = run("run", path, "--renew")
+
+    assert ledger.renewal_need().entries == 0
+    assert ended.code == EXIT_CODE
+    assert f"nothing answers at superlink-control = 127.0.0.1:{port}" in ended.err
 
 
 @pytest.mark.usefixtures("ledger")
